@@ -1,0 +1,14 @@
+"""Second-order DARTS on the bundled digits.
+
+Command: python launch/search.py --config=configs/search/darts_second_order_digits.py --workdir=runs/darts_second_order_digits
+Expected time: TIME
+Expected result: RESULT
+"""
+
+from configs.search import common
+
+
+def get_config():
+    config = common.digits()
+    config.method = common.darts(order=2)
+    return config

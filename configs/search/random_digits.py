@@ -1,0 +1,14 @@
+"""Random search on the bundled digits: the baseline that a search has to beat.
+
+Command: python launch/search.py --config=configs/search/random_digits.py --workdir=runs/random_digits
+Expected time: TIME
+Expected result: RESULT
+"""
+
+from configs.search import common
+
+
+def get_config():
+    config = common.digits()
+    config.method = common.random_search(candidates=4)
+    return config

@@ -1,0 +1,82 @@
+"""The vocabulary of jaxnas: every joint between its parts is a type in this file. No logic lives here.
+
+A *code* is a pytree of integer choices (an architecture, a vector of signs). A *sampler* draws a code from logits and
+returns it as *gates*, the numbers that multiply each candidate. An *objective* turns gates into a loss. A *gradient
+estimator* turns sampler and objective into a gradient for the logits. See docs/design.md.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, as made by jax.random.key
+PyTree = Any
+Params = PyTree  # weights of a network
+Logits = Mapping[str, Array]  # continuous architecture parameters, {part: float[choices, options]}
+Gates = Mapping[str, Array]  # what multiplies every candidate, {part: float[choices, options]}
+Architecture = Mapping[str, Array]  # one option for every choice, {part: int32[choices]}
+Metrics = Mapping[str, Array]  # named scalars
+
+
+class Batch(NamedTuple):
+    """Images as a network takes them, float32 [batch, height, width, channels], and labels int32 [batch]."""
+
+    images: Array
+    labels: Array
+
+
+class Draw(NamedTuple):
+    """One code drawn from logits: its gates, its option numbers and the log-probability of the draw (a scalar)."""
+
+    gates: Gates
+    architecture: Architecture
+    log_prob: Array
+
+
+Sampler = Callable[[Key, Logits, Array], Draw]  # (key, logits, step count) -> draw
+Objective = Callable[[Gates], tuple[Array, Metrics]]  # gates -> (loss, metrics)
+
+
+class Estimate(NamedTuple):
+    """An estimated gradient of the expected loss for the logits, beside what the objective returned on the way."""
+
+    loss: Array
+    metrics: Metrics
+    gradient: Logits
+    draw: Draw
+
+
+GradEstimator = Callable[[Key, Logits, Array, Objective], Estimate]  # (key, logits, step count, objective)
+
+
+class Space(NamedTuple):
+    """What can be chosen. `shapes` gives {part: (choices, options)}; everything else follows from it and `decode`.
+
+    decode: logits -> nearest valid architecture; jit- and vmap-able, and the inverse of `spaces.space.encode`.
+    canonical, parse: architecture <-> its canonical string (one string per architecture).
+    size: the number of valid architectures, exact.
+    """
+
+    name: str
+    shapes: Mapping[str, tuple[int, int]]
+    options: Mapping[str, tuple[str, ...]]
+    size: int
+    decode: Callable[[Logits], Architecture]
+    canonical: Callable[[Architecture], str]
+    parse: Callable[[str], Architecture]
+
+
+class Network(NamedTuple):
+    """A supernet as two pure functions.
+
+    init: key -> params.
+    apply: (params, gates, images [batch, height, width, channels]) -> class logits [batch, classes].
+    active: gates -> a pytree shaped as params whose boolean leaves broadcast against the parameters and tell which
+        took part under these gates (all true where the whole mixture runs).
+    """
+
+    init: Callable[[Key], Params]
+    apply: Callable[[Params, Gates, Array], Array]
+    active: Callable[[Gates], PyTree]

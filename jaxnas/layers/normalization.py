@@ -1,0 +1,43 @@
+"""Batch normalisation by the statistics of the batch at hand, as supernets use it: no running averages, no state."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnas.core.types import Array
+
+EPSILON = 1e-5
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def batch_norm(images: Array, axis_name: str | None = None) -> Array:
+    """Normalises images [b, h, w, c] to zero mean and unit variance per channel (biased variance, ε = 1e-5).
+
+    With `axis_name` the statistics are those of the batches of all devices along that mapped axis together.
+    Source: Ioffe & Szegedy 2015, without the learned scale and shift (DARTS searches with affine=False).
+    """
+    return _forward(images, axis_name)[0]
+
+
+def _mean(values: Array, axis_name: str | None) -> Array:
+    """Per-channel mean over examples, positions and devices, kept broadcastable: [1, 1, 1, c]."""
+    mean = jnp.mean(values, axis=range(values.ndim - 1), keepdims=True)
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
+
+
+def _forward(images, axis_name):
+    centred = images - _mean(images, axis_name)
+    inverse = lax.rsqrt(_mean(jnp.square(centred), axis_name) + EPSILON)
+    normalised = centred * inverse
+    return normalised, (normalised, inverse)
+
+
+def _backward(axis_name, residuals, cotangent):
+    normalised, inverse = residuals
+    along = _mean(cotangent * normalised, axis_name)
+    return ((cotangent - _mean(cotangent, axis_name) - normalised * along) * inverse,)
+
+
+batch_norm.defvjp(_forward, _backward)

@@ -1,0 +1,134 @@
+"""The candidate operations of a mixed edge, as pure functions over explicit weights.
+
+Every operation maps a source [b, h, w, c] to [b, h / stride, w / stride, c] and ends in batch statistics without learned
+scale and shift, as DARTS does while searching (Liu et al. 2019, appendix A.1). Pools are normalised too.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.core.types import Array, Key
+from jaxnas.layers.convolution import depthwise, pointwise
+from jaxnas.layers.normalization import batch_norm
+from jaxnas.layers.pooling import avg_pool, max_pool
+
+Weights = Mapping[str, Array]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Source(NamedTuple):
+    """What an edge reads: images [b, h, w, c] as they are, and rectified, which every convolution starts with."""
+
+    raw: Array
+    rectified: Array
+
+
+class Operation(NamedTuple):
+    """One candidate.
+
+    shapes: (channels, stride) -> the shapes of its weights for one edge, {} where it has none.
+    apply: (weights, source, stride, axis_name) -> [b, h / stride, w / stride, c]; `axis_name` synchronises statistics.
+    """
+
+    shapes: Callable[[int, int], Shapes]
+    apply: Callable[[Weights, Source, int, str | None], Array]
+
+
+def _no_weights(channels: int, stride: int) -> Shapes:
+    del channels, stride
+    return {}
+
+
+def none() -> Operation:
+    """The absent edge: zeros."""
+    return Operation(_no_weights, lambda weights, source, stride, axis: jnp.zeros_like(source.raw[:, ::stride, ::stride]))
+
+
+def pool(function: Callable[..., Array]) -> Operation:
+    """3×3 pooling, normalised."""
+    return Operation(
+        _no_weights, lambda weights, source, stride, axis: batch_norm(function(source.raw, stride=stride), axis)
+    )
+
+
+def factorized_reduction(rectified: Array, even: Array, odd: Array, axis_name: str | None) -> Array:
+    """Halves the size without a kernel: 1×1 convolutions of the even and of the odd pixels, concatenated.
+
+    rectified [b, h, w, c], kernels [c, d/2] each -> [b, h/2, w/2, d]. The height and width have to be even.
+    """
+    halves = pointwise(rectified[:, ::2, ::2], even), pointwise(rectified[:, 1::2, 1::2], odd)
+    return batch_norm(jnp.concatenate(halves, axis=-1), axis_name)
+
+
+def skip_connect() -> Operation:
+    """The identity, or a factorized reduction where the edge has stride 2."""
+
+    def shapes(channels, stride):
+        return {"even": (channels, channels // 2), "odd": (channels, channels // 2)} if stride == 2 else {}
+
+    def apply(weights, source, stride, axis_name):
+        if stride == 1:
+            return source.raw
+        return factorized_reduction(source.rectified, weights["even"], weights["odd"], axis_name)
+
+    return Operation(shapes, apply)
+
+
+def separable(size: int) -> Operation:
+    """ReLU, depthwise, pointwise, normalise; twice. The stride is in the first half."""
+
+    def shapes(channels, stride):
+        del stride
+        one = (size, size, channels), (channels, channels)
+        return {"depthwise_1": one[0], "pointwise_1": one[1], "depthwise_2": one[0], "pointwise_2": one[1]}
+
+    def apply(weights, source, stride, axis_name):
+        hidden = depthwise(source.rectified, weights["depthwise_1"], stride=stride)
+        hidden = jax.nn.relu(batch_norm(pointwise(hidden, weights["pointwise_1"]), axis_name))
+        return batch_norm(pointwise(depthwise(hidden, weights["depthwise_2"]), weights["pointwise_2"]), axis_name)
+
+    return Operation(shapes, apply)
+
+
+def dilated(size: int) -> Operation:
+    """ReLU, depthwise at dilation 2, pointwise, normalise."""
+
+    def shapes(channels, stride):
+        del stride
+        return {"depthwise": (size, size, channels), "pointwise": (channels, channels)}
+
+    def apply(weights, source, stride, axis_name):
+        hidden = depthwise(source.rectified, weights["depthwise"], stride=stride, dilation=2)
+        return batch_norm(pointwise(hidden, weights["pointwise"]), axis_name)
+
+    return Operation(shapes, apply)
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "none": none(),
+    "max_pool_3x3": pool(max_pool),
+    "avg_pool_3x3": pool(avg_pool),
+    "skip_connect": skip_connect(),
+    "sep_conv_3x3": separable(3),
+    "sep_conv_5x5": separable(5),
+    "sep_conv_7x7": separable(7),
+    "dil_conv_3x3": dilated(3),
+    "dil_conv_5x5": dilated(5),
+}
+
+
+def init_weights(key: Key, shapes: Shapes, leading: tuple[int, ...] = ()) -> dict[str, Array]:
+    """Draws weights U(±1/√fan-in), PyTorch's default for convolutions, with `leading` axes in front of every shape.
+
+    Pointwise kernels are [in, out], depthwise kernels [k, k, c] (fan-in k²), dense ones [k, k, in, out].
+    """
+    weights = {}
+    for number, (name, shape) in enumerate(sorted(shapes.items())):
+        fan_in = shape[0] if len(shape) == 2 else shape[0] * shape[1] * (shape[2] if len(shape) == 4 else 1)
+        bound = fan_in**-0.5
+        subkey = jax.random.fold_in(key, number)
+        weights[name] = jax.random.uniform(subkey, (*leading, *shape), minval=-bound, maxval=bound)
+    return weights

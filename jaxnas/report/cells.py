@@ -1,0 +1,76 @@
+"""A derived cell drawn as a graph, as SVG for the report."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
+from matplotlib.path import Path
+
+from jaxnas.report import cell_layout as place
+from jaxnas.report.cell_layout import Layout, Point
+from jaxnas.report.palette import GRID, INK, MUTED, PANEL, color, text_on
+from jaxnas.report.record import source_name
+from jaxnas.report.svg import canvas, inline, panel, style
+
+
+def draw_cell(edges: Sequence[tuple[str, int]], concat: Sequence[int], name: str, description: str) -> str:
+    """The <svg> of a cell: inputs left, every edge a label before the node that adds it, the output c_{k} right.
+
+    edges: (operation, source), two for each node in turn, as in a genotype. name: unique in the page.
+    """
+    layout = place.cell_layout(edges, concat)
+    with style():
+        figure = canvas(layout.width, layout.height)
+        axes = panel(figure, 0, 0, layout.width, layout.height)
+        axes.set(xlim=(0, layout.width), ylim=(layout.height, 0))
+        axes.set_axis_off()
+        for lane in layout.outputs.values():
+            _line(axes, lane, GRID, 1.6)
+        for pill in layout.pills:
+            _line(axes, pill.lane, MUTED, 1.3)
+        _pills(axes, layout)
+        _states(axes, layout)
+        return inline(figure, name, description)
+
+
+def _line(axes: Axes, points: Sequence[Point], ink: str, width: float) -> None:
+    """A line through its lanes: straight inside a column, a smooth bend with level ends between two columns."""
+    vertices: list[tuple[float, float]] = [points[0]]
+    codes = [Path.MOVETO]
+    for number, (start, end) in enumerate(zip(points, points[1:], strict=False)):
+        if number % 2:
+            vertices.append(end)
+            codes.append(Path.LINETO)
+        else:
+            middle = (start.x + end.x) / 2
+            vertices += [(middle, start.y), (middle, end.y), end]
+            codes += [Path.CURVE4] * 3
+    axes.add_patch(PathPatch(Path(vertices, codes), fill=False, edgecolor=ink, linewidth=width, capstyle="round"))
+
+
+def _pills(axes: Axes, layout: Layout) -> None:
+    width, height = layout.pill_width, place.PILL_HEIGHT
+    for pill in layout.pills:
+        node = layout.states[pill.node]
+        right = Point(pill.center.x + width / 2, pill.center.y)
+        _line(axes, (right, Point(node.x - place.NODE_RADIUS, node.y)), MUTED, 1.3)
+        fill = color(pill.operation)
+        _box(axes, pill.center, width, height, fill, fill)
+        axes.text(*pill.center, pill.operation, color=text_on(fill), fontsize=11, ha="center", va="center_baseline")
+
+
+def _states(axes: Axes, layout: Layout) -> None:
+    for state, center in layout.states.items():
+        if state < 2:
+            _box(axes, center, place.TERMINAL_WIDTH, place.TERMINAL_HEIGHT, PANEL, MUTED)
+        else:
+            axes.add_patch(Circle(center, place.NODE_RADIUS, facecolor=PANEL, edgecolor=INK, linewidth=1.3))
+        axes.text(*center, source_name(state), color=INK, fontsize=11, ha="center", va="center_baseline")
+    _box(axes, layout.output, place.TERMINAL_WIDTH, place.TERMINAL_HEIGHT, PANEL, MUTED)
+    axes.text(*layout.output, "c_{k}", color=INK, fontsize=11, ha="center", va="center_baseline")
+
+
+def _box(axes: Axes, center: Point, width: float, height: float, fill: str, edge: str) -> None:
+    corner = center.x - width / 2, center.y - height / 2
+    rounding = f"round,pad=0,rounding_size={height / 4}"
+    axes.add_patch(FancyBboxPatch(corner, width, height, rounding, facecolor=fill, edgecolor=edge, linewidth=1.2))

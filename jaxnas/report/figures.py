@@ -1,0 +1,115 @@
+"""The curves of a run: loss and accuracy over epochs, shares of the operations, found cells against random ones."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxnas.report.cell_layout import isotonic
+from jaxnas.report.palette import ACCENT, GRID, INK, MUTED, PANEL, color
+from jaxnas.report.svg import canvas, inline, panel, style
+
+WIDTH, HEIGHT = 480.0, 260.0
+
+
+class Series(NamedTuple):
+    """One quantity over epochs: values [seeds, epochs]; a thin line for each seed and a strong one for their mean."""
+
+    label: str
+    values: np.ndarray
+    color: str = ACCENT
+    dashed: bool = False
+
+
+def curves(series: Sequence[Series], name: str, description: str, *, percent: bool = False) -> str:
+    """The <svg> of quantities over epochs, each named at its end with the last mean value.
+
+    `percent` shows fractions as per cent. Values that are not finite leave a gap.
+    """
+    scale = 100.0 if percent else 1.0
+    with style():
+        figure, axes = _plot(WIDTH, HEIGHT)
+        ends = []
+        for one in series:
+            values = np.where(np.isfinite(one.values), one.values, np.nan) * scale
+            epochs = np.arange(1, values.shape[1] + 1)
+            mean = _mean(values)
+            look = {"color": one.color, "linestyle": "--" if one.dashed else "-"}
+            if len(values) > 1:
+                for row in values:
+                    axes.plot(epochs, row, color=one.color, linewidth=0.9, alpha=0.35)
+            axes.plot(epochs, mean, linewidth=2.2, marker="o" if len(epochs) == 1 else "", **look)
+            last = mean[np.isfinite(mean)][-1:]
+            ends += [(float(value), f"{one.label} {value:.3g}{'%' if percent else ''}", one.color) for value in last]
+        epochs = max(one.values.shape[1] for one in series)
+        axes.set_xlim(1 if epochs > 1 else 0.5, max(epochs, 1.5))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("epoch", fontsize=10)
+        _label_ends(axes, ends)
+        return inline(figure, name, description)
+
+
+def shares(probabilities: np.ndarray, operations: Sequence[str], name: str, description: str) -> str:
+    """The <svg> of every operation's probability, averaged over edges and seeds: [seeds, epochs, edges, ops]."""
+    over_edges = probabilities.mean(axis=2)
+    series = [Series(short(each), over_edges[:, :, number], color(each)) for number, each in enumerate(operations)]
+    return curves(series, name, description, percent=True)
+
+
+def comparison(
+    found: Mapping[int, float], random: Mapping[int, float], selected: int | None, name: str, description: str
+) -> str:
+    """The <svg> of test accuracies {seed: fraction}, a row for each seed: filled the found cell, open the random one."""
+    seeds = list(dict.fromkeys((*found, *random)))
+    with style():
+        figure, axes = _plot(WIDTH, 62.0 + 26 * len(seeds), left=72.0, right=20.0)
+        for row, seed in enumerate(seeds):
+            values = [100 * table[seed] for table in (random, found) if seed in table]
+            axes.plot(values, [row] * len(values), color=GRID, linewidth=3, zorder=1)
+        for table, ink, fill in ((random, MUTED, PANEL), (found, ACCENT, ACCENT)):
+            rows = [seeds.index(seed) for seed in table]
+            values = [100 * value for value in table.values()]
+            axes.scatter(values, rows, s=44, edgecolors=ink, facecolors=fill, linewidths=1.8, zorder=2)
+        axes.set_ylim(len(seeds) - 0.4, -0.6)
+        axes.set_yticks(range(len(seeds)), [f"seed {seed}" for seed in seeds])
+        for label, seed in zip(axes.get_yticklabels(), seeds, strict=True):
+            label.set(color=INK if seed == selected else MUTED, fontweight="bold" if seed == selected else "normal")
+        axes.margins(x=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("test accuracy after retraining, %", fontsize=10)
+        return inline(figure, name, description)
+
+
+def short(operation: str) -> str:
+    """An operation's name for narrow places: sep_conv_3x3 -> sep 3×3, skip_connect -> skip."""
+    words = re.sub(r"_(conv|pool|connect)(?=_|$)", "", operation)
+    return re.sub(r"(?<=\d)x(?=\d)", "×", words).replace("_", " ")
+
+
+def _plot(width: float, height: float, left: float = 44.0, right: float = 96.0) -> tuple[Figure, Axes]:
+    """A plot in a figure of this size, with room for ticks and labels around it, all in pixels."""
+    figure = canvas(width, height)
+    return figure, panel(figure, left, 14, width - left - right, height - 14 - 40)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """The mean over the seeds that have a value, NaN where none has: [seeds, epochs] -> [epochs]."""
+    known = np.isfinite(values)
+    return np.where(known.any(axis=0), np.where(known, values, 0).sum(axis=0), np.nan) / np.maximum(known.sum(axis=0), 1)
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Writes (value, text, colour) to the right of a plot, level with the value but never on top of each other."""
+    low, high = axes.get_ylim()
+    line = 15 / (axes.bbox.height * 72 / axes.figure.dpi)  # the height of a line of text in units of the axes
+    wanted = sorted(((value - low) / (high - low), text, ink) for value, text, ink in ends)
+    spread = isotonic([at - number * line for number, (at, _, _) in enumerate(wanted)])
+    for number, (base, (at, text, ink)) in enumerate(zip(spread, wanted, strict=True)):
+        y = base + number * line
+        axes.plot((1.005, 1.03), (at, y), color=ink, linewidth=1.4, transform=axes.transAxes, clip_on=False)
+        axes.text(1.04, y, text, transform=axes.transAxes, color=INK, fontsize=10, va="center_baseline")

@@ -1,0 +1,85 @@
+"""Small pieces of HTML, with everything that a person could have typed escaped."""
+
+import html
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from jaxnas.report.record import source_name
+
+
+def text(value: object) -> str:
+    """A value as text that is safe inside an element or an attribute."""
+    return html.escape(str(value))
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction of 1 as per cent; a dash where there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def mean_percent(summary: Mapping[str, float | None] | None) -> str:
+    """{mean, std} of fractions as mean ± standard deviation in per cent."""
+    if not summary or summary.get("mean") is None:
+        return "–"
+    mean, std = summary["mean"], summary.get("std")
+    return percent(mean) if std is None else f"{100 * (mean or 0):.2f} ± {100 * std:.2f} %"
+
+
+def count(number: float | None) -> str:
+    """A large number to three digits: 528 M."""
+    if number is None:
+        return "–"
+    power = min(4, int(math.log10(max(abs(number), 1)) // 3))
+    return f"{number / 1000**power:.{3 if number >= 1000 else 6}g} {('', 'k', 'M', 'G', 'T')[power]}".strip()
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the two units that matter."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def source(number: int) -> str:
+    """A cell's source as HTML: c with its subscript, or the node's number."""
+    name = source_name(number)
+    return f"c<sub>{name[3:-1].replace('-', '−')}</sub>" if number < 2 else name
+
+
+def figure(svg: str, caption: str = "", *, title: str = "", scroll: bool = False) -> str:
+    """A figure with its title and caption, both already HTML; `scroll` keeps its size on narrow screens."""
+    head = f"<h3>{title}</h3>" if title else ""
+    foot = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure>{head}<div{" class=scroll" if scroll else ""}>{svg}</div>{foot}</figure>'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> str:
+    """A table of cells that are already HTML; the columns in `numbers` are set to the right."""
+
+    def line(kind: str, cells: Sequence[str]) -> str:
+        marks = [' class="number"' if at in numbers else "" for at in range(len(cells))]
+        return "".join(f"<{kind}{mark}>{cell}</{kind}>" for mark, cell in zip(marks, cells, strict=True))
+
+    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+    header = f"<thead><tr>{line('th', head)}</tr></thead>" if any(head) else ""
+    return f'<div class="scroll"><table class="wide">{header}<tbody>{body}</tbody></table></div>'
+
+
+def folded(title: str, content: str) -> str:
+    """Content that opens on a click; the title is HTML."""
+    return f'<details class="panel"><summary>{title}</summary>{content}</details>'
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+    """Nested settings as (dotted name, value), in order."""
+    items: list[tuple[str, object]] = []
+    for name, value in nested.items():
+        dotted = f"{prefix}{name}"
+        items += flat(value, f"{dotted}.") if isinstance(value, Mapping) and value else [(dotted, value)]
+    return items

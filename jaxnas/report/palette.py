@@ -1,0 +1,53 @@
+"""Colours of the report: a fixed one for each operation, and those that follow the light or dark theme.
+
+Operation colours extend the set of Okabe & Ito (Color Universal Design, 2008): a hue for a family, lightness for the
+kernel size. They stay apart from each other for readers with protanopia and deuteranopia.
+"""
+
+from collections.abc import Mapping
+
+OPERATIONS: Mapping[str, str] = {
+    "none": "#8b9099",
+    "skip_connect": "#cc79a7",
+    "max_pool_3x3": "#009e73",
+    "avg_pool_3x3": "#e6d32e",
+    "sep_conv_3x3": "#6cbcf0",
+    "sep_conv_5x5": "#0072b2",
+    "sep_conv_7x7": "#2b2f9e",
+    "dil_conv_3x3": "#f0a30a",
+    "dil_conv_5x5": "#d0500a",
+    "conv_7x1_1x7": "#6b4a2b",
+}
+_OTHERS = ("#b04fd0", "#5f7d1c", "#f28f8f", "#147d8c", "#8a1c4a")
+
+# Figures are drawn with these stand-ins, which the page replaces by its style's variables (see svg.py).
+INK, MUTED, GRID, PANEL, ACCENT = "#010203", "#020304", "#030405", "#040506", "#050607"
+VARIABLES: Mapping[str, str] = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PANEL: "--panel", ACCENT: "--accent"}
+
+
+def color(operation: str) -> str:
+    """The colour of an operation, as #rrggbb; names that are not in the table get one that depends on the name alone."""
+    return OPERATIONS.get(operation) or _OTHERS[sum(operation.encode()) % len(_OTHERS)]
+
+
+def channels(rgb: str) -> tuple[float, float, float]:
+    """#rrggbb -> sRGB components between 0 and 1."""
+    red, green, blue = (int(rgb[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    high, low = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def text_on(background: str) -> str:
+    """Dark or white text, whichever reads better on a colour."""
+    dark, white = "#14171c", "#ffffff"
+    return max(dark, white, key=lambda text: contrast(text, background))
+
+
+def _luminance(rgb: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels(rgb)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,171 @@
+"""The only Python loop: calls the compiled pieces of a task, saves, reports, and stops when asked."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.core.errors import UserError
+from jaxnas.core.types import PyTree
+from jaxnas.train.checkpoint import Checkpoints
+from jaxnas.train.logging import MetricLog, Progress
+from jaxnas.train.parallel import Devices, compile_program, init_over_seeds, over_seeds
+from jaxnas.train.signals import StopRequest
+from jaxnas.train.task import RunState, Task, advance, finish_epoch, init_run
+
+# A call into the compiled program returns to Python after about this many seconds, to answer signals and show progress.
+# Where an epoch is shorter it is one call; where it is longer, a return costs milliseconds, one part in a thousand.
+SECONDS_PER_CALL = 5.0
+
+
+class Cadence(NamedTuple):
+    """When to save besides at the end: after so many steps (0: never), and after so many seconds."""
+
+    every_steps: int
+    every_seconds: float
+
+
+class Surroundings(NamedTuple):
+    """What all tasks of a run share: seeds, devices, when to save, where to log, and the request to stop."""
+
+    seeds: tuple[int, ...]
+    devices: Devices
+    cadence: Cadence
+    log: MetricLog
+    stop: StopRequest
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and its state is saved. The text says where it stopped."""
+
+
+class Outcome(NamedTuple):
+    """A finished task: its final state (leading axis: seeds), and seconds {"compile", "run"} over all restarts."""
+
+    run: RunState
+    seconds: Mapping[str, float]
+
+
+class Programs(NamedTuple):
+    """A task compiled for its state, data and devices."""
+
+    advance: Callable[..., RunState]
+    finish_epoch: Callable[..., RunState]
+
+
+def compile_task(task: Task, devices: Devices, run: PyTree, data: PyTree) -> Programs:
+    """Compiles both programs of a task for a state with a leading axis of seeds; each is traced once."""
+    steps = over_seeds(lambda run, data, count: advance(task, run, data, count))
+    closing = over_seeds(lambda run, data: finish_epoch(task, run, data))
+    return Programs(
+        compile_program(steps, devices, run, data, jnp.zeros((), jnp.int32)),
+        compile_program(closing, devices, run, data),
+    )
+
+
+def train(task: Task, data: PyTree, around: Surroundings, checkpoints: Checkpoints, first_step: int) -> Outcome:
+    """Runs a task for every seed from its newest checkpoint, or from the start, to its end.
+
+    first_step: where this task's steps begin in the log of the whole run.
+    Raises Stopped, after saving, when a stop was requested, and UserError when a loss is not finite (the newest
+    checkpoint, which is finite, is kept).
+    """
+
+    def start() -> RunState:
+        return init_over_seeds(lambda key: init_run(task, key, data), around.seeds)
+
+    restored = checkpoints.restore(jax.eval_shape(start))
+    for problem in restored.skipped if restored else ():
+        print(f"warning: {problem}", file=sys.stderr)
+    step = restored.step if restored else 0
+    seconds = dict(restored.metadata["seconds"]) if restored else {"compile": 0.0, "run": 0.0}
+    if restored and step == task.steps:
+        return Outcome(restored.state, seconds)
+    around.log.rewind(first_step + step)
+    begin = time.perf_counter()
+    run = restored.state if restored else start()
+    programs = compile_task(task, around.devices, run, data)
+    seconds["compile"] += time.perf_counter() - begin
+    return Outcome(_loop(task, programs, run, step, data, around, checkpoints, first_step, seconds), seconds)
+
+
+def _loop(
+    task: Task,
+    programs: Programs,
+    run: RunState,
+    step: int,
+    data: PyTree,
+    around: Surroundings,
+    checkpoints: Checkpoints,
+    first_step: int,
+    seconds: dict[str, float],
+) -> RunState:
+    saved_at = time.perf_counter()
+    pace = SECONDS_PER_CALL  # seconds per step; so large that the first call takes one step and measures it
+    score: float | None = None
+    with Progress(task.name, epochs=task.epochs) as progress:
+        progress.start(task.steps, step)
+        while step < task.steps:
+            begin = time.perf_counter()
+            count = _steps_now(task, step, around.cadence.every_steps, pace)
+            run = programs.advance(run, data, jnp.asarray(count, jnp.int32))
+            _check_finite(task, run, around.seeds, checkpoints)
+            step += count
+            pace = (time.perf_counter() - begin) / count
+            score, row = None, {}
+            if step % task.steps_per_epoch == 0:
+                run = programs.finish_epoch(run, data)
+                row = _epoch_row(run, step // task.steps_per_epoch - 1, around.seeds)
+                score = row.get("valid_accuracy")
+                around.log.write(first_step + step, {f"{task.name}/{name}": value for name, value in row.items()})
+            progress.update(step, row)
+            seconds["run"] += time.perf_counter() - begin
+            overdue = time.perf_counter() - saved_at >= around.cadence.every_seconds
+            on_the_step = around.cadence.every_steps > 0 and step % around.cadence.every_steps == 0
+            if overdue or on_the_step or around.stop.requested or step == task.steps:
+                checkpoints.save(step, run, {"seconds": dict(seconds)}, score)
+                saved_at = time.perf_counter()
+            if around.stop.requested and step < task.steps:
+                checkpoints.wait()
+                raise Stopped(f"{around.stop.requested}: stopped in {task.name} at step {step} of {task.steps}, saved")
+    checkpoints.wait()
+    return run
+
+
+def _steps_now(task: Task, step: int, every_steps: int, pace: float) -> int:
+    """Steps for the next call: to the end of the epoch, the next save or the next look around, whichever is first."""
+    limits = [task.steps_per_epoch - step % task.steps_per_epoch, max(1, int(SECONDS_PER_CALL / pace))]
+    if every_steps > 0:
+        limits.append(every_steps - step % every_steps)
+    return min(limits)
+
+
+def _epoch_row(run: RunState, epoch: int, seeds: tuple[int, ...]) -> dict[str, float]:
+    """The scalars of one epoch: the mean over seeds, and each seed's own where there are several."""
+    row = {}
+    for name, values in run.history.items():
+        if values.ndim == 2:
+            column = np.asarray(values[:, epoch])
+            row[name] = float(column.mean())
+            if len(seeds) > 1:
+                row |= {f"{name}/seed_{seed}": float(value) for seed, value in zip(seeds, column, strict=True)}
+    return row
+
+
+def _check_finite(task: Task, run: RunState, seeds: tuple[int, ...], checkpoints: Checkpoints) -> None:
+    """Raises UserError where a seed's loss or weights stopped being finite; waits for the device to be done."""
+    failed = np.asarray(run.failed)
+    if np.all(failed < 0):
+        return
+    checkpoints.wait()
+    number = int(np.argmax(failed >= 0))
+    kept = checkpoints.latest_step()
+    raise UserError(
+        f"{task.name}: the loss is not finite at step {int(failed[number])} of seed {seeds[number]}; "
+        + (f"the checkpoint of step {kept} is kept. " if kept is not None else "no step had been saved yet. ")
+        + "Try a smaller learning rate in a new workdir."
+    )

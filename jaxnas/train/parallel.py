@@ -1,0 +1,93 @@
+"""Several searches in one program, and one search on several devices. The only module that uses `jax.pmap`.
+
+On N devices every device holds the whole state and the whole dataset; a step's batch is cut into N equal slices, and
+gradients and metrics are averaged, so that the result is that of one device on the same batch.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnas.core.errors import UserError
+from jaxnas.core.types import Array, PyTree
+
+AXIS = "devices"
+
+
+class Devices(NamedTuple):
+    """How many devices share a batch, and the collectives to use inside a step (identities on a single device)."""
+
+    count: int = 1
+
+    @property
+    def axis_name(self) -> str | None:
+        """The mapped axis, None on a single device."""
+        return AXIS if self.count > 1 else None
+
+    def mean(self, tree: PyTree) -> PyTree:
+        """The mean over devices of every leaf."""
+        return lax.pmean(tree, AXIS) if self.count > 1 else tree
+
+    def total(self, tree: PyTree) -> PyTree:
+        """The sum over devices of every leaf."""
+        return lax.psum(tree, AXIS) if self.count > 1 else tree
+
+    def shard(self, rows: Array) -> Array:
+        """This device's slice of a batch, [batch] -> [batch / count]; also of [batch] keys."""
+        if self.count == 1:
+            return rows
+        share = rows.shape[0] // self.count
+        return lax.dynamic_slice_in_dim(rows, lax.axis_index(AXIS) * share, share)
+
+
+def check_devices(count: int, batch_sizes: dict[str, int]) -> Devices:
+    """Checks that the machine has `count` devices and that they divide every batch size; raises UserError if not."""
+    available = jax.local_device_count()
+    if not 1 <= count <= available:
+        raise UserError(f"devices is {count}, but this machine has {available} ({jax.default_backend()}).")
+    for name, size in batch_sizes.items():
+        if size % count:
+            nearest = max(count, count * round(size / count))
+            raise UserError(f"{name} {size} does not divide over {count} devices; the nearest that does is {nearest}.")
+    return Devices(count)
+
+
+def over_seeds(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Maps function(state, *shared) over the leading axis of state, one entry per seed.
+
+    On accelerators the seeds run as one batched program. On the CPU they run one after another inside the program:
+    batching gains nothing there, and a batched branch runs all its branches.
+    """
+
+    def mapped(state: PyTree, *shared: PyTree) -> PyTree:
+        if jax.default_backend() == "cpu":
+            return lax.map(lambda one: function(one, *shared), state)
+        return jax.vmap(function, in_axes=(0, *[None] * len(shared)))(state, *shared)
+
+    return mapped
+
+
+def compile_program(function: Callable[..., PyTree], devices: Devices, *arguments: PyTree) -> Callable[..., Any]:
+    """Traces and compiles function(*arguments) once, for these devices; the first argument's buffers are reused.
+
+    Arguments and results are whole (unsharded) arrays; the function's results must be the same on every device.
+    """
+    if devices.count == 1:
+        return jax.jit(function, donate_argnums=0).lower(*arguments).compile()
+    mapped = jax.pmap(
+        function,
+        axis_name=AXIS,
+        in_axes=(None,) * len(arguments),
+        out_axes=None,
+        devices=jax.local_devices()[: devices.count],
+    )
+    return mapped.lower(*arguments).compile()
+
+
+def init_over_seeds(init: Callable[[Array], PyTree], seeds: tuple[int, ...]) -> PyTree:
+    """init(key) for every seed, stacked along a new leading axis."""
+    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+    return jax.jit(lambda keys: lax.map(init, keys))(keys)

@@ -1,0 +1,111 @@
+"""A task is anything that trains by epochs; its whole state is one pytree and its epoch one compiled program.
+
+Searches and the training of what they found are tasks alike, so that resuming, logging and data parallelism exist once.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnas.core.keys import at_step, named
+from jaxnas.core.types import Array, Key, Metrics, PyTree
+
+
+class Task(NamedTuple):
+    """What to train.
+
+    init: key -> learner, the pytree that a step changes.
+    begin_epoch: (key, epoch) -> order, what the epoch's steps need to find their data (computed once a call).
+    step: (key, learner, data, order, position in the epoch) -> (learner, metrics of scalars).
+    finish_epoch: (key, learner, data, epoch) -> (learner, row), the row being what to remember of the epoch.
+    """
+
+    name: str
+    epochs: int
+    steps_per_epoch: int
+    init: Callable[[Key], PyTree]
+    begin_epoch: Callable[[Key, Array], PyTree]
+    step: Callable[[Key, PyTree, PyTree, PyTree, Array], tuple[PyTree, Metrics]]
+    finish_epoch: Callable[[Key, PyTree, PyTree, Array], tuple[PyTree, Mapping[str, Array]]]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole task."""
+        return self.epochs * self.steps_per_epoch
+
+
+class RunState(NamedTuple):
+    """Everything that a run needs to go on, exactly as if it had never stopped.
+
+    step: int32, steps done. key: the run's key; the randomness of a step is a function of (key, step).
+    sums: the step metrics summed since the epoch began. history: {name: [epochs, ...]}, a row for every epoch.
+    failed: int32, the first step whose metrics or learner were not finite, -1 as long as there is none.
+    """
+
+    step: Array
+    key: Key
+    learner: PyTree
+    sums: Metrics
+    history: Mapping[str, Array]
+    failed: Array
+
+
+def init_run(task: Task, key: Key, data: PyTree) -> RunState:
+    """The state before the first step; jit- and vmap-able over keys. `data` may be abstract (shapes and types)."""
+    learner = task.init(named(key, "learner"))
+    zero = jnp.zeros((), jnp.int32)
+
+    def one_epoch(key, learner, data):
+        order = task.begin_epoch(key, zero)
+        _, metrics = task.step(key, learner, data, order, zero)
+        return metrics, task.finish_epoch(key, learner, data, zero)[1]
+
+    metrics, row = jax.eval_shape(one_epoch, key, learner, data)
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
+    history = {
+        name: jnp.zeros((task.epochs, *leaf.shape), leaf.dtype) for name, leaf in (metrics | dict(row)).items()
+    }
+    return RunState(zero, key, learner, sums, history, jnp.full((), -1, jnp.int32))
+
+
+def advance(task: Task, run: RunState, data: PyTree, count: Array) -> RunState:
+    """Takes `count` steps, all within one epoch, without leaving the device; stops early where a loss is not finite.
+
+    The number of steps is an argument of the compiled program: whatever pieces an epoch is run in (to save in between,
+    to answer a signal), the same program runs and the result is the same, bit for bit.
+    """
+    order = task.begin_epoch(named(run.key, "data"), run.step // task.steps_per_epoch)
+
+    def unfinished(carry: tuple[Array, RunState]) -> Array:
+        done, run = carry
+        return (done < count) & (run.failed < 0)
+
+    def one_step(carry: tuple[Array, RunState]) -> tuple[Array, RunState]:
+        done, run = carry
+        key = at_step(run.key, "step", run.step)
+        learner, metrics = task.step(key, run.learner, data, order, run.step % task.steps_per_epoch)
+        sums = jax.tree.map(jnp.add, run.sums, metrics)
+        failed = jnp.where(_all_finite(metrics), -1, run.step)
+        return done + 1, run._replace(step=run.step + 1, learner=learner, sums=sums, failed=failed)
+
+    _, run = lax.while_loop(unfinished, one_step, (jnp.zeros((), jnp.int32), run))
+    broken = (run.failed < 0) & ~_all_finite(run.learner)
+    return run._replace(failed=jnp.where(broken, run.step - 1, run.failed))
+
+
+def finish_epoch(task: Task, run: RunState, data: PyTree) -> RunState:
+    """Closes the epoch whose last step was just taken: validates, and writes its row of the history."""
+    epoch = run.step // task.steps_per_epoch - 1
+    learner, row = task.finish_epoch(named(run.key, "learner"), run.learner, data, epoch)
+    means = jax.tree.map(lambda total: total / task.steps_per_epoch, run.sums)
+    history = {name: run.history[name].at[epoch].set(value) for name, value in (means | dict(row)).items()}
+    sums = jax.tree.map(jnp.zeros_like, run.sums)
+    return run._replace(learner=learner, sums=sums, history=history)
+
+
+def _all_finite(tree: PyTree) -> Array:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

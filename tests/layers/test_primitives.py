@@ -1,0 +1,114 @@
+"""Every fast primitive equals the library's one in values and gradients, over sizes, kernels, strides and dilations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.layers import backend
+from jaxnas.layers.convolution import convolution, depthwise
+from jaxnas.layers.normalization import EPSILON, batch_norm
+from jaxnas.layers.pooling import avg_pool, max_pool
+
+GEOMETRIES = [
+    (size, kernel, stride, dilation)
+    for size in [(6, 6), (7, 5)]
+    for kernel in (1, 3, 5)
+    for stride in (1, 2)
+    for dilation in (1, 2)
+    if not (kernel == 1 and dilation == 2)
+]
+
+
+def value_and_gradients(function, implementation, *arrays):
+    """The function's value and the gradients of Σ sin(value), compiled under one implementation."""
+
+    def loss(*arrays):
+        value = function(*arrays)
+        return jnp.sum(jnp.sin(value)), value
+
+    with backend.use(implementation):
+        compiled = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(arrays))), has_aux=True))
+        (_, value), gradients = compiled(*arrays)
+    return value, *gradients
+
+
+def assert_same(function, *arrays):
+    expected = value_and_gradients(function, "library", *arrays)
+    actual = value_and_gradients(function, "cpu", *arrays)
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)  # float32 sums of some hundred terms
+
+
+def images_of(size, channels=3, batch=2):
+    return jax.random.normal(jax.random.key(0), (batch, *size, channels))
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "dilation"), GEOMETRIES)
+def test_convolution(size, kernel, stride, dilation):
+    weights = jax.random.normal(jax.random.key(1), (kernel, kernel, 3, 4))
+    assert_same(lambda x, w: convolution(x, w, stride=stride, dilation=dilation), images_of(size), weights)
+
+
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 0), (0, 2))])
+def test_convolution_with_explicit_padding(padding):
+    weights = jax.random.normal(jax.random.key(1), (2, 2, 3, 4))
+    assert_same(lambda x, w: convolution(x, w, padding=padding), images_of((6, 5)), weights)
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride", "dilation"), GEOMETRIES)
+def test_depthwise(size, kernel, stride, dilation):
+    weights = jax.random.normal(jax.random.key(1), (kernel, kernel, 3))
+    assert_same(lambda x, w: depthwise(x, w, stride=stride, dilation=dilation), images_of(size), weights)
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
+def test_pooling(pool, stride, size):
+    assert_same(lambda x: pool(x, stride=stride), images_of(size))
+
+
+def test_average_pool_leaves_padding_out_of_the_mean():
+    np.testing.assert_allclose(avg_pool(jnp.ones((1, 4, 4, 1)), stride=1), 1.0, rtol=1e-6)
+
+
+def test_max_pool_gives_a_tie_to_one_input_only():
+    gradient = jax.grad(lambda x: jnp.sum(max_pool(x, stride=2)))(jnp.zeros((1, 4, 4, 1)))
+    assert float(jnp.sum(gradient)) == 4.0  # four windows, one winner each
+
+
+def test_batch_norm_against_autodiff():
+    def reference(x):
+        mean = jnp.mean(x, (0, 1, 2))
+        return (x - mean) / jnp.sqrt(jnp.mean((x - mean) ** 2, (0, 1, 2)) + EPSILON)
+
+    x = 3 + 2 * images_of((5, 4))
+    expected = value_and_gradients(reference, "library", x)
+    for a, b in zip(value_and_gradients(batch_norm, "library", x), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("primitive", ["convolution", "depthwise", "max_pool", "avg_pool"])
+def test_same_inside_scan_and_vmap(primitive):
+    """Loops and batching over weights change nothing: the derivative rules hold under both transformations."""
+    x = jax.random.normal(jax.random.key(0), (3, 2, 5, 5, 4))
+    shapes = {"convolution": (3, 3, 3, 4, 4), "depthwise": (3, 3, 3, 4)}
+    w = jax.random.normal(jax.random.key(1), shapes.get(primitive, (3, 1)))
+    functions = {
+        "convolution": convolution,
+        "depthwise": depthwise,
+        "max_pool": lambda x, w: max_pool(x, stride=1) * w,
+        "avg_pool": lambda x, w: avg_pool(x, stride=1) * w,
+    }
+
+    def gradients(x, w):
+        return jax.grad(lambda x, w: jnp.sum(jnp.sin(functions[primitive](x, w))), argnums=(0, 1))(x, w)
+
+    with backend.use("cpu"):
+        one_by_one = [jax.jit(gradients)(x[i], w[i]) for i in range(3)]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+        scanned = jax.jit(lambda x, w: jax.lax.scan(lambda _, xw: (None, gradients(*xw)), None, (x, w))[1])(x, w)
+        mapped = jax.jit(jax.vmap(gradients))(x, w)
+    for other in (scanned, mapped):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), other, stacked)
