@@ -1,13 +1,10 @@
-"""One run from config to report: search, derive, train what was found beside a random architecture, and write it down.
+"""One run from config to report: search, derive, train what was found beside a random architecture, and write it down."""
 
-This is where the parts meet and where the config ends; everything below takes explicit arguments. All that can be wrong
-with a config is found by `plan`, before anything is written.
-"""
-
-import functools
-import json
+import platform
+import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,96 +13,169 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxnas.core.errors import UserError, choose
 from jaxnas.core.keys import named
-from jaxnas.core.types import Space
-from jaxnas.data import batches
-from jaxnas.data.augment import Augmentation, check_settings, statistics
-from jaxnas.data.sources import Dataset, load
-from jaxnas.evaluate.retrain import Recipe
-from jaxnas.methods import METHODS, Method, Setup
-from jaxnas.networks.cell_supernet import cell_supernet
-from jaxnas.spaces.cell import SPACES
-from jaxnas.train.loop import Cadence
-from jaxnas.train.parallel import Devices, check_devices
-from jaxnas.train.search_task import SearchData, search_task
-from jaxnas.train.task import Task, init_run
+from jaxnas.core.types import Architecture
+from jaxnas.costs.counting import network_cost
+from jaxnas.evaluate.retrain import TrainingData, evaluate
+from jaxnas.plan import Plan, plan
+from jaxnas.report.page import write_report
+from jaxnas.report.record import RunRecord
+from jaxnas.spaces.cell import cell_edges, genotype
+from jaxnas.spaces.genotype import format_genotype
+from jaxnas.spaces.space import random
+from jaxnas.train.checkpoint import Checkpoints
+from jaxnas.train.logging import MetricLog
+from jaxnas.train.loop import Outcome, Surroundings, train
+from jaxnas.train.signals import StopRequest
+from jaxnas.train.task import RunState, Task, rehearse
+from jaxnas.train.workdir import Workdir, prepare, refuse_changes
+
+# Fields that may differ when a run is continued, because no result depends on them.
+FREE_FIELDS = ("checkpoint", "data.path")
 
 
-class Plan(NamedTuple):
-    """A config made into parts: everything that a run needs, checked."""
+class Trained(NamedTuple):
+    """An architecture trained from scratch: what result.json says of it, its training curves, and the seconds spent."""
 
-    config: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    space: Space
-    dataset: Dataset
-    augmentation: Augmentation
-    devices: Devices
-    method: Method
-    task: Task
-    halves: tuple[jax.Array, jax.Array]
-    recipe: Recipe
-    cadence: Cadence
+    entry: Mapping[str, Any]
+    history: Mapping[str, np.ndarray]
+    seconds: Mapping[str, float]
 
 
-def plan(config: ConfigDict) -> Plan:
-    """Builds all parts of a run; raises UserError, one sentence, for whatever is wrong with the config or the data."""
-    for field in ("epochs", "batch_size", "num_seeds"):
-        if config[field] < 1:
-            raise UserError(f"{field} must be at least 1, not {config[field]}.")
-    build_method = choose("method", config.method.name, METHODS)
-    space = choose("space", config.space.name, SPACES)(nodes=config.space.nodes, operations=tuple(config.space.operations))
-    for field, least in (("channels", 2), ("layers", 1)):
-        if config.space[field] < least:
-            raise UserError(f"space.{field} must be at least {least}, not {config.space[field]}.")
-    dataset = load(config.data.name, config.data.path or None)
-    augmentation = _augmentation(config, dataset, config.data.cutout)
-    devices = check_devices(config.devices, {"batch_size": config.batch_size, "retrain.batch_size": config.retrain.batch_size})
-    # The split depends on the data alone, so that seeds and methods are compared on the same halves.
-    halves = batches.split_rows(jax.random.key(0), len(dataset.y_train), config.data.train_fraction)
-    counts = (len(halves[0]), len(halves[1]))
-    steps_per_epoch = batches.steps_per_epoch(counts[0], config.batch_size)
-    batches.steps_per_epoch(counts[1], config.batch_size)
-    network = functools.partial(
-        cell_supernet,
-        channels=config.space.channels,
-        layers=config.space.layers,
-        classes=len(dataset.class_names),
-        nodes=config.space.nodes,
-        operations=tuple(config.space.operations),
-        image_channels=dataset.x_train.shape[-1],
-        axis_name=devices.axis_name if config.synchronize_statistics else None,
+class Session:
+    """The open ends of one run: its directory, its log, the request to stop, and how many steps are behind it."""
+
+    def __init__(self, made: Plan, folder: Workdir, log: MetricLog, stop: StopRequest):
+        self.made, self.folder, self.log, self.stop = made, folder, log, stop
+        self.steps_before = 0
+
+    def train(self, task: Task, shapes: RunState, data: Any, seeds: tuple[int, ...], name: str) -> Outcome:
+        """Runs one task of the run, from its newest checkpoint on if it has one."""
+        around = Surroundings(seeds, self.made.cadence, self.log, self.stop)
+        keep = self.made.config["checkpoint"]["keep"]
+        with Checkpoints(self.folder.path / "checkpoints" / name, keep=keep) as checkpoints:
+            outcome = train(task, shapes, data, around, checkpoints, self.steps_before)
+        self.steps_before += task.steps
+        return outcome
+
+
+def search(config: ConfigDict, workdir: str | Path) -> Mapping[str, Any]:
+    """Runs the experiment that `config` describes in `workdir`, or continues it there, and returns its result.
+
+    Writes config.json, metrics.jsonl, tensorboard/, checkpoints/, result.json and report.html. A run that was stopped
+    or killed at any moment and is started again ends in the same result, bit for bit. A finished run is not run again.
+    Raises UserError, before anything is written, for whatever is wrong with the config, the data or the directory, and
+    Stopped after saving when the process was asked to stop.
+    """
+    made = plan(config)
+    with prepare(workdir) as folder:
+        config_file, result_file = folder.path / "config.json", folder.path / "result.json"
+        if config_file.exists() and (folder.path / "checkpoints").exists():
+            refuse_changes(folder.read_json("config.json"), made.config, FREE_FIELDS)
+        if result_file.exists():
+            print(f"{folder.path} holds this run, finished; nothing is left to do.", file=sys.stderr)
+            return folder.read_json("result.json")
+        folder.write_json("config.json", made.config)
+        with MetricLog(folder.path) as log, StopRequest() as stop:
+            return _run(Session(made, folder, log, stop))
+
+
+def _run(session: Session) -> Mapping[str, Any]:
+    made = session.made
+    searched = session.train(made.task, made.shapes, made.search_data(), made.seeds, "search")
+    found = jax.vmap(made.method.derive)(searched.run.learner)
+    trained: dict[str, list[Trained]] = {"found": [], "random": []}
+    for number, seed in enumerate(made.seeds):
+        chosen = {"found": jax.tree.map(lambda leaf, number=number: leaf[number], found)}
+        if made.config["retrain"]["random_baseline"]:
+            chosen["random"] = random(made.space, named(jax.random.key(seed), "random_baseline"))
+        for kind, architecture in chosen.items():
+            trained[kind].append(_train_architecture(session, architecture, seed, kind))
+    result = _result(made, searched, trained)
+    history = {name: np.asarray(values) for name, values in searched.run.history.items()}
+    record = RunRecord(
+        config=made.config,
+        result=result,
+        history=history,
+        options=made.space.options,
+        edges=cell_edges(made.config["space"]["nodes"]),
+        retraining={kind: _stacked([one.history for one in entries]) for kind, entries in trained.items() if entries},
     )
-    settings = {name: value for name, value in config.method.items() if name != "name"}
-    method = build_method(Setup(space, network, steps_per_epoch, config.epochs, devices.mean), **settings)
-    task = search_task(
-        method,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        counts=counts,
-        augmentation=augmentation,
-        devices=devices,
-    )
-    recipe = Recipe(
-        **{name: config.retrain[name] for name in Recipe._fields},
-    )
-    return Plan(
-        config=json.loads(config.to_json()),
-        seeds=tuple(range(config.seed, config.seed + config.num_seeds)),
-        space=space,
-        dataset=dataset,
-        augmentation=augmentation,
-        devices=devices,
-        method=method,
-        task=task,
-        halves=halves,
-        recipe=recipe,
-        cadence=Cadence(config.checkpoint.every_steps, config.checkpoint.every_seconds),
-    )
+    write_report(session.folder.path / "report.html", record)
+    session.folder.write_json("result.json", result)
+    return result
 
 
-def _augmentation(config: ConfigDict, dataset: Dataset, cutout: int) -> Augmentation:
-    mean, std = statistics(dataset.x_train)
-    augmentation = Augmentation(config.data.crop_padding, config.data.flip, cutout, mean, std)
-    check_settings(augmentation, dataset.x_train.shape[-1])
-    return augmentation
+def _train_architecture(session: Session, architecture: Architecture, seed: int, kind: str) -> Trained:
+    """Trains one architecture on the whole training split, and looks at the test split once, at the end."""
+    made = session.made
+    cells = genotype(made.space, architecture)
+    network, task = made.training(cells, f"{kind}_seed_{seed}")
+    data = TrainingData(jnp.asarray(made.dataset.x_train), jnp.asarray(made.dataset.y_train))
+    outcome = session.train(task, rehearse(task, data), data, (seed,), task.name)
+    variables = jax.tree.map(lambda leaf: leaf[0], outcome.run.learner.variables)
+    test = TrainingData(jnp.asarray(made.dataset.x_test), jnp.asarray(made.dataset.y_test))
+    accuracy = evaluate(
+        network.clone(axis_name=None),
+        variables,
+        test,
+        batch_size=made.recipe.batch_size,
+        augmentation=made.augmentation,
+    )
+    entry = {
+        "genotype": format_genotype(cells),
+        "architecture": made.space.canonical(architecture),
+        "cost": network_cost(network.clone(axis_name=None), made.dataset.x_test.shape[1:])._asdict(),
+        "retrained_accuracy": float(accuracy),
+    }
+    history = {name: np.asarray(values[0]) for name, values in outcome.run.history.items()}
+    return Trained(entry, history, outcome.seconds)
+
+
+def _stacked(histories: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    return {name: np.stack([history[name] for history in histories]) for name in histories[0]}
+
+
+def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Trained]]) -> dict[str, Any]:
+    """What result.json says. The search's own validation accuracy selects among seeds; the test split does not."""
+    accuracies = np.asarray(searched.run.history["search_accuracy"])[:, -1].tolist()
+    per_seed = []
+    for number, seed in enumerate(made.seeds):
+        entry = {"seed": seed, "search_accuracy": accuracies[number], **trained["found"][number].entry}
+        if trained["random"]:
+            entry["random"] = trained["random"][number].entry
+        per_seed.append(entry)
+    selected = max(range(len(per_seed)), key=lambda number: accuracies[number])
+    best = {name: value for name, value in per_seed[selected].items() if name not in ("seed", "random")}
+    retraining = [one.seconds for entries in trained.values() for one in entries]
+    return {
+        "method": made.config["method"]["name"],
+        "space": made.space.name,
+        "data": made.dataset.name,
+        "seeds": list(made.seeds),
+        "selected_seed": made.seeds[selected],
+        **best,
+        "random_baseline": per_seed[selected].get("random"),
+        "per_seed": per_seed,
+        "summary": {
+            "search_accuracy": _summary(accuracies),
+            "retrained_accuracy": _summary([one.entry["retrained_accuracy"] for one in trained["found"]]),
+            "random_accuracy": _summary([one.entry["retrained_accuracy"] for one in trained["random"]]),
+        },
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in ("jaxnas", "jax", "flax", "optax", "orbax-checkpoint")},
+        "device": f"{made.devices.count} × {jax.devices()[0].device_kind}",
+        "seconds": {
+            "compile": searched.seconds["compile"] + sum(one["compile"] for one in retraining),
+            "search": searched.seconds["run"],
+            "retrain": sum(one["run"] for one in retraining),
+        },
+    }
+
+
+def _summary(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation; None where there are too few values."""
+    return {
+        "mean": statistics.fmean(values) if values else None,
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+    }

@@ -46,14 +46,15 @@ class Method(NamedTuple):
 
     init: key -> state. step: (key, state, batches) -> (state, metrics), the metrics scalars.
     predict: (state, images) -> class logits of the supernet as the method would judge it.
-    finish_epoch: (key, state, epoch, validation accuracy) -> state, after each epoch's validation.
+    finish_epoch: (key, state, epoch, validation accuracy) -> (state, accuracy), after each epoch's validation; the
+        accuracy returned is that of what the method would now derive.
     probabilities: state -> {part: [choices, options]}. derive: state -> the architecture found.
     """
 
     init: Callable[[Key], SearchState]
     step: Update
     predict: Callable[[SearchState, Array], Array]
-    finish_epoch: Callable[[Key, SearchState, Array, Array], SearchState]
+    finish_epoch: Callable[[Key, SearchState, Array, Array], tuple[SearchState, Array]]
     probabilities: Callable[[SearchState], Mapping[str, Array]]
     derive: Callable[[SearchState], Architecture]
 
@@ -86,7 +87,7 @@ def _relaxation(
         init=init,
         step=alternating(*updates),
         predict=predict,
-        finish_epoch=lambda key, state, epoch, accuracy: state,
+        finish_epoch=lambda key, state, epoch, accuracy: (state, accuracy),
         probabilities=lambda state: jax.tree.map(jax.nn.softmax, state.logits),
         derive=lambda state: setup.space.decode(state.logits),
     )
@@ -153,9 +154,7 @@ def gdas(
     )
     network = setup.network(evaluation="single_path", bare_gates=bare_gates)
     loss = classification(network)
-    weights = optimizers.skip_inactive(
-        optimizers.sgd(rate, momentum=momentum, weight_decay=weight_decay, clip=clip)
-    )
+    weights = optimizers.skip_inactive(optimizers.sgd(rate, momentum=momentum, weight_decay=weight_decay, clip=clip))
     logits = optimizers.adam(logits_learning_rate, b1=0.5, b2=0.999, weight_decay=logits_weight_decay)
     annealed = categorical.linear_temperature(temperature, final_temperature, setup.steps)
     sampler = categorical.gumbel_straight_through(annealed)
@@ -223,7 +222,8 @@ def random_search(
             lambda: start(jax.random.fold_in(key, (epoch + 1) // epochs_each)),
             lambda: (state.params, state.weights_state, state.logits),
         )
-        return state._replace(params=params, weights_state=weights_state, logits=logits, memory=memory)
+        state = state._replace(params=params, weights_state=weights_state, logits=logits, memory=memory)
+        return state, jnp.where(memory.accuracy < 0, accuracy, memory.accuracy)
 
     return Method(
         init=init,

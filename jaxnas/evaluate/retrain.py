@@ -78,7 +78,7 @@ def training_task(
         rows = devices.shard(batches.rows(order, position, recipe.batch_size))
         images, labels = augment(augmentation, keys, data.images[rows]), data.labels[rows]
         epoch = state.step // steps_per_epoch
-        drop_path_rate = recipe.drop_path * epoch / recipe.epochs
+        drop_path_rate = recipe.drop_path * epoch / recipe.epochs if recipe.drop_path else 0.0
         if devices.axis_name:  # drop-path is noise on examples, so every device draws its own
             drop_key = jax.random.fold_in(drop_key, lax.axis_index(devices.axis_name))
 
@@ -106,6 +106,7 @@ def training_task(
         name=name,
         epochs=recipe.epochs,
         steps_per_epoch=steps_per_epoch,
+        devices=devices,
         init=init,
         begin_epoch=lambda key, epoch: batches.epoch_order(key, epoch, count),
         step=step,

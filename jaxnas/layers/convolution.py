@@ -116,6 +116,8 @@ def shifted_view(padded: Array, row: int, column: int, height: int, width: int, 
     ]
 
 
+# Compiled as functions of their own, so that the hundreds of slices inside are traced once per shape and not at every use.
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _taps(padded: Array, kernel: Array, dilation: int, stride: int, height: int, width: int) -> Array:
     """Σ over taps of a shifted view times that tap's channel weights: one fused elementwise loop on the CPU."""
     size = kernel.shape[0]
@@ -158,6 +160,7 @@ def _shifted_backward(stride, dilation, residuals, cotangent):
     return images_bar, _depthwise_kernel_gradient(padded, cotangent, kernel.shape[0], stride, dilation)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _depthwise_kernel_gradient(padded: Array, cotangent: Array, size: int, stride: int, dilation: int) -> Array:
     """Correlates padded [b, h, w, c] with cotangent [b, oh, ow, c] at the k·k taps, giving [k, k, c].
 

@@ -27,6 +27,7 @@ def _mean(values: Array, axis_name: str | None) -> Array:
     return mean if axis_name is None else lax.pmean(mean, axis_name)
 
 
+@functools.partial(jax.jit, static_argnums=1)  # traced once per shape
 def _forward(images, axis_name):
     centred = images - _mean(images, axis_name)
     inverse = lax.rsqrt(_mean(jnp.square(centred), axis_name) + EPSILON)
@@ -34,6 +35,7 @@ def _forward(images, axis_name):
     return normalised, (normalised, inverse)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _backward(axis_name, residuals, cotangent):
     normalised, inverse = residuals
     along = _mean(cotangent * normalised, axis_name)

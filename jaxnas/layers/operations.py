@@ -4,13 +4,15 @@ Every operation maps a source [b, h, w, c] to [b, h / stride, w / stride, c] and
 scale and shift, as DARTS does while searching (Liu et al. 2019, appendix A.1). Pools are normalised too.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnas.core.types import Array, Key
+from jaxnas.core.types import Array, Key, PyTree
 from jaxnas.layers.convolution import depthwise, pointwise
 from jaxnas.layers.normalization import batch_norm
 from jaxnas.layers.pooling import avg_pool, max_pool
@@ -44,7 +46,9 @@ def _no_weights(channels: int, stride: int) -> Shapes:
 
 def none() -> Operation:
     """The absent edge: zeros."""
-    return Operation(_no_weights, lambda weights, source, stride, axis: jnp.zeros_like(source.raw[:, ::stride, ::stride]))
+    return Operation(
+        _no_weights, lambda weights, source, stride, axis: jnp.zeros_like(source.raw[:, ::stride, ::stride])
+    )
 
 
 def pool(function: Callable[..., Array]) -> Operation:
@@ -120,15 +124,22 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
-def init_weights(key: Key, shapes: Shapes, leading: tuple[int, ...] = ()) -> dict[str, Array]:
+def init_weights(key: Key, shapes: PyTree, leading: tuple[int, ...] = ()) -> PyTree:
     """Draws weights U(±1/√fan-in), PyTorch's default for convolutions, with `leading` axes in front of every shape.
 
-    Pointwise kernels are [in, out], depthwise kernels [k, k, c] (fan-in k²), dense ones [k, k, in, out].
+    shapes: a pytree of shapes: pointwise kernels [in, out], depthwise ones [k, k, c] (fan-in k²), dense [k, k, in, out].
+    All weights come from one draw, which compiles in a fraction of the time of a draw for each.
     """
-    weights = {}
-    for number, (name, shape) in enumerate(sorted(shapes.items())):
-        fan_in = shape[0] if len(shape) == 2 else shape[0] * shape[1] * (shape[2] if len(shape) == 4 else 1)
-        bound = fan_in**-0.5
-        subkey = jax.random.fold_in(key, number)
-        weights[name] = jax.random.uniform(subkey, (*leading, *shape), minval=-bound, maxval=bound)
-    return weights
+    leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))
+    sizes = [math.prod((*leading, *shape)) for shape in leaves]
+    pieces = jnp.split(jax.random.uniform(key, (sum(sizes),), minval=-1.0), np.cumsum(sizes)[:-1])
+    weights = [
+        piece.reshape(*leading, *shape) * _fan_in(shape) ** -0.5 for piece, shape in zip(pieces, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, weights)
+
+
+def _fan_in(shape: tuple[int, ...]) -> int:
+    if len(shape) == 2:
+        return shape[0]
+    return math.prod(shape[:2]) if len(shape) == 3 else math.prod(shape[:3])

@@ -58,6 +58,7 @@ def _max_pool(images: Array, stride: int) -> Array:
     return _max_pool_forward(images, stride)[0]
 
 
+@functools.partial(jax.jit, static_argnums=1)  # traced once per shape
 def _max_pool_forward(images, stride):
     """Keeps which tap won (int8) instead of the images: the backward pass is nine comparisons."""
     height, width = (-(-size // stride) for size in images.shape[1:3])
@@ -72,6 +73,7 @@ def _max_pool_forward(images, stride):
     return largest, (winner, jnp.zeros((0, *images.shape[1:3], 0), images.dtype))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _max_pool_backward(stride, residuals, cotangent):
     winner, shape_of_input = residuals
     height, width = shape_of_input.shape[1:3]
@@ -91,6 +93,7 @@ def _max_pool_backward(stride, residuals, cotangent):
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _sum_of_taps(padded: Array, height: int, width: int, stride: int) -> Array:
     return functools.reduce(jnp.add, (shifted_view(padded, i, j, height, width, stride) for i, j in _TAPS))
 

@@ -1,224 +1,178 @@
-"""The stand-alone network that a genotype describes, as DARTS evaluates it (Liu, Simonyan & Yang 2019, section 3.2).
-
-Convolutions start from PyTorch's default, U(±1/√fan-in), and batch normalisation keeps running statistics in the
-`batch_stats` collection. Unlike PyTorch, the running variance is that of the batch itself, without Bessel's correction.
-"""
-
-import functools
-from collections.abc import Callable, Mapping
+"""The stand-alone network that a genotype describes, as DARTS evaluates it (Liu, Simonyan & Yang 2019, section 3.2)."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxnas.core.errors import UserError, choose
-from jaxnas.core.types import Array, Key
-from jaxnas.layers.convolution import Padding, convolution, depthwise
-from jaxnas.layers.pooling import avg_pool, max_pool
+from jaxnas.core.types import Array
+from jaxnas.networks.cell_operations import (
+    OPERATIONS,
+    Convolution,
+    FactorizedReduction,
+    Linear,
+    Normalization,
+    Projection,
+)
 from jaxnas.spaces.cell import reduction_layers
 from jaxnas.spaces.genotype import Genotype, check_genotype
+from jaxnas.spaces.zoo import Edges
 
+STEMS = {"cifar": 3, "imagenet": 1}  # channels of the stem's output, in units of the network's
+AUXILIARY_STRIDES = {"cifar": 3, "imagenet": 2}
 Rate = Array | float
 
 
-def uniform(fan_in: int) -> Callable[..., Array]:
-    """An initializer drawing from U(±1/√fan_in), PyTorch's default for convolutions and linear layers."""
+def drop_path(module: nn.Module, images: Array, rate: Rate) -> Array:
+    """Drops whole examples of images [b, h, w, c] with probability `rate` and scales the others by 1 / (1 - rate).
 
-    def init(key: Key, shape: tuple[int, ...]) -> Array:
-        return jax.random.uniform(key, shape, minval=-(fan_in**-0.5), maxval=fan_in**-0.5)
-
-    return init
-
-
-class Convolution(nn.Module):
-    """A convolution without bias, kernel [height, width, in, out]; padding None keeps the size at stride 1."""
-
-    features: int
-    size: tuple[int, int] = (1, 1)
-    stride: int = 1
-    padding: Padding | None = None
-
-    @nn.compact
-    def __call__(self, images: Array) -> Array:
-        """[b, h, w, in] -> [b, h / stride, w / stride, features]."""
-        shape = (*self.size, images.shape[-1], self.features)
-        kernel = self.param("kernel", uniform(shape[0] * shape[1] * shape[2]), shape)
-        return convolution(images, kernel, stride=self.stride, padding=self.padding)
+    Draws from the module's random stream "drop_path". Source: Larsson, Maire & Shakhnarovich 2017, as DARTS uses it.
+    """
+    keep = jax.random.bernoulli(module.make_rng("drop_path"), 1.0 - rate, (images.shape[0], 1, 1, 1))
+    return jnp.where(keep, images / (1.0 - rate), 0.0)
 
 
-class Depthwise(nn.Module):
-    """A convolution of every channel by itself, without bias, kernel [size, size, channels]."""
+class Cell(nn.Module):
+    """One cell; edges and concat are the fields of a genotype, `halve_first` tells that input 0 is twice as large."""
 
-    size: int
-    stride: int = 1
-    dilation: int = 1
+    edges: Edges
+    concat: tuple[int, ...]
+    channels: int
+    reduction: bool
+    halve_first: bool
+    axis_name: str | None
 
     @nn.compact
-    def __call__(self, images: Array) -> Array:
-        """[b, h, w, c] -> [b, h / stride, w / stride, c]."""
-        kernel = self.param("kernel", uniform(self.size**2), (self.size, self.size, images.shape[-1]))
-        return depthwise(images, kernel, stride=self.stride, dilation=self.dilation)
+    def __call__(self, before: Array, last: Array, train: bool, drop_path_rate: Rate) -> Array:
+        """Outputs of the cell before the last and of the last -> [b, h / stride, w / stride, states · channels]."""
+        kind = FactorizedReduction if self.halve_first else Projection
+        states = [
+            kind(self.channels, self.axis_name, name="preprocess_0")(before, train),
+            Projection(self.channels, self.axis_name, name="preprocess_1")(last, train),
+        ]
+        outputs = []
+        for number, (name, source) in enumerate(self.edges):
+            stride = 2 if self.reduction and source < 2 else 1
+            module = OPERATIONS[name](self.channels, stride, self.axis_name, f"edge_{number}_{name}")
+            output = module(states[source], train)
+            identity = name == "skip_connect" and stride == 1
+            if train and not identity and not _is_zero(drop_path_rate):
+                output = drop_path(self, output, drop_path_rate)
+            outputs.append(output)
+            if number % 2:
+                states.append(outputs[-2] + outputs[-1])
+        return jnp.concatenate([states[state] for state in self.concat], axis=-1)
 
 
-class Linear(nn.Module):
-    """A linear layer with bias, kernel [in, out]."""
+def _is_zero(rate: Rate) -> bool:
+    """Whether a rate is known to be zero while tracing, so that no random numbers are needed."""
+    return isinstance(rate, int | float) and rate == 0
 
-    features: int
+
+class Stem(nn.Module):
+    """Convolutions before the cells: one 3×3 ("cifar"), or three of stride 2 ("imagenet")."""
+
+    kind: str
+    channels: int
+    axis_name: str | None
 
     @nn.compact
-    def __call__(self, inputs: Array) -> Array:
-        """[b, in] -> [b, features]."""
-        init = uniform(inputs.shape[-1])
-        kernel = self.param("kernel", init, (inputs.shape[-1], self.features))
-        return inputs @ kernel + self.param("bias", init, (self.features,))
+    def __call__(self, images: Array, train: bool) -> tuple[Array, Array]:
+        """The first cell's two inputs: the same for "cifar", of a quarter and an eighth of the size for "imagenet"."""
+
+        def layer(inputs: Array, number: int, features: int, stride: int) -> Array:
+            hidden = Convolution(features, (3, 3), stride, name=f"convolution_{number}")(inputs)
+            return Normalization(self.axis_name, name=f"normalization_{number}")(hidden, train)
+
+        if self.kind == "cifar":
+            output = layer(images, 0, STEMS["cifar"] * self.channels, 1)
+            return output, output
+        half = nn.relu(layer(images, 0, self.channels // 2, 2))
+        quarter = layer(half, 1, self.channels, 2)
+        return quarter, layer(nn.relu(quarter), 2, self.channels, 2)
 
 
-class Normalization(nn.Module):
-    """Batch normalisation with scale and shift; axis_name shares the batch's statistics along that device axis."""
+class AuxiliaryHead(nn.Module):
+    """The second classifier, which trains the middle of the network.
 
+    As published, the head for ImageNet lacks the last normalisation. The features are averaged over positions; at the
+    published sizes there is one.
+    """
+
+    kind: str
+    classes: int
     axis_name: str | None
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """[b, h, w, c] -> [b, h, w, c], by the batch's statistics in training and by the running ones otherwise."""
-        norm = nn.BatchNorm(
-            momentum=0.9, epsilon=1e-5, axis_name=self.axis_name, use_fast_variance=False, name="batch_norm"
+        """[b, h, w, c] -> logits [b, classes]. Raises UserError for maps smaller than 8×8 ("cifar") or 7×7."""
+        stride = AUXILIARY_STRIDES[self.kind]
+        smallest = 5 + stride
+        if min(images.shape[1:3]) < smallest:
+            height, width = images.shape[1:3]
+            raise UserError(
+                f"the auxiliary head needs feature maps of at least {smallest}x{smallest} pixels, but gets "
+                f"{height}x{width}; take larger images or set auxiliary to False."
+            )
+        hidden = nn.avg_pool(nn.relu(images), (5, 5), strides=(stride, stride))
+        hidden = Normalization(self.axis_name, name="normalization_1")(
+            Convolution(128, name="pointwise")(hidden), train
         )
-        return norm(images, use_running_average=not train)
+        hidden = Convolution(768, (2, 2), padding=((0, 0), (0, 0)), name="convolution")(nn.relu(hidden))
+        if self.kind == "cifar":
+            hidden = Normalization(self.axis_name, name="normalization_2")(hidden, train)
+        return Linear(self.classes, name="classifier")(jnp.mean(nn.relu(hidden), axis=(1, 2)))
 
 
-class Skip(nn.Module):
-    """The identity."""
+class CellNetwork(nn.Module):
+    """A stack of the cells of a genotype; reductions, which double the channels, after a third and two thirds of it.
 
-    def __call__(self, images: Array, train: bool) -> Array:
-        """[b, h, w, c] unchanged."""
-        del train
-        return images
+    channels: of the first cells' states. classes: number of logits. stem: "cifar" or "imagenet".
+    auxiliary: whether there is a second classifier after the second reduction, which answers in training only.
+    axis_name: the device axis over which batch statistics are shared, None to keep them per device.
+    Raises UserError for a malformed genotype, an unknown stem, fewer than one layer, channel or class and, with the
+    ImageNet stem, an odd number of channels.
+    """
 
+    genotype: Genotype
+    channels: int
+    layers: int
+    classes: int
+    stem: str = "cifar"
+    auxiliary: bool = False
+    axis_name: str | None = None
 
-class Zero(nn.Module):
-    """The absent edge."""
-
-    stride: int
-
-    def __call__(self, images: Array, train: bool) -> Array:
-        """Zeros [b, h / stride, w / stride, c]."""
-        del train
-        return jnp.zeros_like(images[:, :: self.stride, :: self.stride])
-
-
-class Pool(nn.Module):
-    """3×3 pooling by `function`, jaxnas.layers.pooling's max_pool or avg_pool."""
-
-    function: Callable[..., Array]
-    stride: int
-
-    def __call__(self, images: Array, train: bool) -> Array:
-        """[b, h, w, c] -> [b, h / stride, w / stride, c]."""
-        del train
-        return self.function(images, stride=self.stride)
-
-
-class Projection(nn.Module):
-    """ReLU, 1×1 convolution, normalise."""
-
-    features: int
-    axis_name: str | None
+    def __post_init__(self) -> None:
+        check_genotype(self.genotype)
+        choose("stem", self.stem, STEMS)
+        reduction_layers(self.layers)
+        for name in ("channels", "classes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"a network needs at least 1 of {name}, not {getattr(self, name)}.")
+        if self.stem == "imagenet" and self.channels % 2:
+            raise UserError(f"channels has to be even with the imagenet stem, not {self.channels}.")
+        super().__post_init__()
 
     @nn.compact
-    def __call__(self, images: Array, train: bool) -> Array:
-        """[b, h, w, c] -> [b, h, w, features]."""
-        return Normalization(self.axis_name)(Convolution(self.features)(nn.relu(images)), train)
+    def __call__(self, images: Array, *, train: bool, drop_path_rate: Rate = 0.0) -> tuple[Array, Array | None]:
+        """Images [b, h, w, c] of any size -> (logits, auxiliary logits), [b, classes] each.
 
-
-class FactorizedReduction(nn.Module):
-    """ReLU, two 1×1 convolutions of stride 2, the second one pixel further, concatenated; normalise."""
-
-    features: int  # even
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, images: Array, train: bool) -> Array:
-        """[b, h, w, c] -> [b, h / 2, w / 2, features], odd sizes rounded up: a row and a column of zeros is added."""
-        rectified = nn.relu(images)
-        half = self.features // 2
-        even = Convolution(half, stride=2, name="even")(rectified)
-        shifted = jnp.pad(rectified, ((0, 0), *((0, size % 2) for size in images.shape[1:3]), (0, 0)))[:, 1:, 1:]
-        odd = Convolution(half, stride=2, name="odd")(shifted)
-        return Normalization(self.axis_name)(jnp.concatenate([even, odd], axis=-1), train)
-
-
-class Separable(nn.Module):
-    """ReLU, depthwise, pointwise, normalise; twice, with the stride in the first half."""
-
-    size: int
-    stride: int
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, images: Array, train: bool) -> Array:
-        """[b, h, w, c] -> [b, h / stride, w / stride, c]."""
-        for half, stride in enumerate((self.stride, 1), start=1):
-            hidden = Depthwise(self.size, stride, name=f"depthwise_{half}")(nn.relu(images))
-            hidden = Convolution(images.shape[-1], name=f"pointwise_{half}")(hidden)
-            images = Normalization(self.axis_name, name=f"normalization_{half}")(hidden, train)
-        return images
-
-
-class Dilated(nn.Module):
-    """ReLU, depthwise at dilation 2, pointwise, normalise."""
-
-    size: int
-    stride: int
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, images: Array, train: bool) -> Array:
-        """[b, h, w, c] -> [b, h / stride, w / stride, c]."""
-        hidden = Depthwise(self.size, self.stride, dilation=2, name="depthwise")(nn.relu(images))
-        hidden = Convolution(images.shape[-1], name="pointwise")(hidden)
-        return Normalization(self.axis_name)(hidden, train)
-
-
-class RowsThenColumns(nn.Module):
-    """ReLU, 1×7 convolution along the rows, 7×1 along the columns, normalise; each carries the stride of its axis."""
-
-    size: int
-    stride: int
-    axis_name: str | None
-
-    @nn.compact
-    def __call__(self, images: Array, train: bool) -> Array:
-        """[b, h, w, c] -> [b, h / stride, w / stride, c]."""
-        hidden = nn.relu(images)
-        for name in ("rows", "columns"):
-            # Every row is an image of height 1, so that the stride acts along it alone. Then the axes change places.
-            rows = hidden.reshape(-1, 1, *hidden.shape[2:])
-            rows = Convolution(images.shape[-1], (1, self.size), self.stride, name=name)(rows)
-            hidden = rows.reshape(*hidden.shape[:2], *rows.shape[2:]).swapaxes(1, 2)
-        return Normalization(self.axis_name)(hidden, train)
-
-
-def _skip_connect(channels: int, stride: int, axis_name: str | None, name: str) -> nn.Module:
-    return Skip(name=name) if stride == 1 else FactorizedReduction(channels, axis_name, name=name)
-
-
-Factory = Callable[[int, int, str | None, str], nn.Module]  # (channels, stride, axis_name, name)
-
-
-def _sized(kind: Callable[..., nn.Module], size: int) -> Factory:
-    return lambda channels, stride, axis_name, name: kind(size, stride, axis_name, name=name)
-
-
-OPERATIONS: Mapping[str, Factory] = {
-    "none": lambda channels, stride, axis_name, name: Zero(stride, name=name),
-    "max_pool_3x3": lambda channels, stride, axis_name, name: Pool(max_pool, stride, name=name),
-    "avg_pool_3x3": lambda channels, stride, axis_name, name: Pool(avg_pool, stride, name=name),
-    "skip_connect": _skip_connect,
-    "sep_conv_3x3": _sized(Separable, 3),
-    "sep_conv_5x5": _sized(Separable, 5),
-    "sep_conv_7x7": _sized(Separable, 7),
-    "dil_conv_3x3": _sized(Dilated, 3),
-    "dil_conv_5x5": _sized(Dilated, 5),
-    "conv_7x1_1x7": _sized(RowsThenColumns, 7),
-}
+        The auxiliary logits are None except in training with an auxiliary head. In training the collection
+        `batch_stats` is updated, and a drop_path_rate other than the number 0 draws from the stream "drop_path".
+        Raises UserError where the feature maps are too small for the auxiliary head.
+        """
+        reductions = reduction_layers(self.layers)
+        before, last = Stem(self.stem, self.channels, self.axis_name, name="stem")(images, train)
+        channels = self.channels
+        auxiliary = None
+        for number in range(self.layers):
+            reduction = number in reductions
+            channels *= 2 if reduction else 1
+            edges, concat = self.genotype[2:] if reduction else self.genotype[:2]
+            halve_first = number - 1 in reductions or (number == 0 and self.stem == "imagenet")
+            cell = Cell(edges, concat, channels, reduction, halve_first, self.axis_name, name=f"cell_{number}")
+            before, last = last, cell(before, last, train, drop_path_rate)
+            if number == reductions[-1] and self.auxiliary and (train or self.is_initializing()):
+                auxiliary = AuxiliaryHead(self.stem, self.classes, self.axis_name, name="auxiliary_head")(last, train)
+        logits = Linear(self.classes, name="classifier")(jnp.mean(last, axis=(1, 2)))
+        return logits, auxiliary if train else None

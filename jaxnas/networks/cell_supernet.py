@@ -136,7 +136,9 @@ def cell_supernet(
     def init(key: Key) -> Params:
         stem = {"kernel": (3, 3, image_channels, STEM_MULTIPLIER * channels)}
         features = nodes * plan[-1].channels
-        classifier = init_weights(named(key, "classifier"), {"kernel": (features, classes), "bias": (features, classes)})
+        classifier = init_weights(
+            named(key, "classifier"), {"kernel": (features, classes), "bias": (features, classes)}
+        )
         return {
             "stem": init_weights(named(key, "stem"), stem)
             | {"scale": jnp.ones(STEM_MULTIPLIER * channels), "bias": jnp.zeros(STEM_MULTIPLIER * channels)},
@@ -171,10 +173,7 @@ def _init_cell(key: Key, cell: Cell, layer: Layer) -> Params:
         for i in (0, 1)
     }
     params["edges"] = {
-        group.name: {
-            operation: init_weights(named(key, f"{group.name}/{operation}"), shapes, (len(group.rows),))
-            for operation, shapes in weight_shapes(cell, group, layer.channels).items()
-        }
+        group.name: init_weights(named(key, group.name), weight_shapes(cell, group, layer.channels), (len(group.rows),))
         for group in groups(cell)
     }
     return params

@@ -219,7 +219,9 @@ def _tape_forward(edge, cell, inputs, weights, gates):
     _, batch, height, width, channels = inputs.shape
     states = jnp.zeros((cell.nodes, batch, height // shrink, width // shrink, channels), inputs.dtype)
     # Rows 0 and 1 are the inputs; a reduction cell's inputs are larger and stay apart, so these rows are never read.
-    states = jnp.concatenate([jnp.zeros_like(states, shape=(2, *states.shape[1:])) if cell.reduction else inputs, states])
+    states = jnp.concatenate(
+        [jnp.zeros_like(states, shape=(2, *states.shape[1:])) if cell.reduction else inputs, states]
+    )
     for group in groups(cell):
 
         def body(states, scanned, group=group):
@@ -248,7 +250,10 @@ def _tape_backward(edge, cell, residuals, cotangent):
             states_bar, inputs_bar = carry
             edge_weights, row, source, target = scanned
             image, output_bar = lax.optimization_barrier(
-                (lax.dynamic_index_in_dim(read, source, 0, False), lax.dynamic_index_in_dim(states_bar, target, 0, False))
+                (
+                    lax.dynamic_index_in_dim(read, source, 0, False),
+                    lax.dynamic_index_in_dim(states_bar, target, 0, False),
+                )
             )
             evaluate = functools.partial(edge, cell, group.stride)
             _, pullback = jax.vjp(evaluate, image, _materialized(edge_weights), row)

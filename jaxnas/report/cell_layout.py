@@ -2,15 +2,16 @@
 
 A layered drawing in the manner of Sugiyama, Tagawa & Toda (1981). A node and the operations that it adds up form one
 block; blocks stand in columns by their longest way from the inputs. A line that passes a column gets a narrow lane of
-its own there, so lines bend only between columns and never run through a block. All lines of one source share its lanes.
+its own there, so lines bend only between columns and never run through a block. Lines of one source share its lanes.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 PILL_HEIGHT, PILL_GAP = 22.0, 6.0  # sizes in CSS pixels
-NODE_RADIUS, TERMINAL_WIDTH, TERMINAL_HEIGHT = 11.0, 44.0, 26.0
-CHANNEL, STEM, MARGIN = 52.0, 20.0, 12.0  # between columns, from the pills to their node, around the drawing
+NODE_RADIUS, TERMINAL_WIDTH, TERMINAL_HEIGHT = 11.0, 38.0, 26.0
+CHANNEL, STEM, MARGIN = 44.0, 16.0, 6.0  # between columns, from the pills to their node, around the drawing
 LANE_HEIGHT, SEPARATION = 4.0, 18.0
 
 
@@ -38,8 +39,8 @@ class Pill(NamedTuple):
 class Layout(NamedTuple):
     """A cell's drawing. States are numbered as in a genotype: 0 and 1 are the inputs, state i + 2 is node i.
 
-    states: {state: center}. pills: one for every edge of the genotype, in its order. outputs: {state: lane} of the lines
-    into the output, one for every concatenated state.
+    states: {state: center}. pills: one for every edge of the genotype, in its order.
+    outputs: {state: lane} of the lines into the output, one for every concatenated state.
     """
 
     width: float
@@ -61,8 +62,29 @@ class _Block(NamedTuple):
 _Link = tuple[_Block, _Block, float]  # from, to (in the next column), weight
 
 
+class _Frame(NamedTuple):
+    """Where the columns are, {state: column}, their left and right ends, and the middle of every block in them."""
+
+    column: Mapping[int, int]
+    left: Sequence[float]
+    right: Sequence[float]
+    middle: Mapping[_Block, float]
+
+    def height_of(self, state: int) -> float:
+        """The middle of a state where it is born."""
+        return self.middle[_Block(self.column[state], state)]
+
+    def lane(self, state: int, until: int) -> tuple[Point, ...]:
+        """The way of a line out of a state, as far as the column before `until`."""
+        points = [Point(self.right[self.column[state]], self.height_of(state))]
+        for at in range(self.column[state] + 1, until):
+            y = self.middle[_Block(at, state)]
+            points += [Point(self.left[at], y), Point(self.right[at], y)]
+        return tuple(points)
+
+
 def cell_layout(edges: Sequence[tuple[str, int]], concat: Sequence[int], edges_per_node: int = 2) -> Layout:
-    """Lays out a cell of a genotype: edges (operation, source), `edges_per_node` for each node in turn, and its concat."""
+    """Lays out a cell of a genotype: edges (operation, source), `edges_per_node` for each node in turn, and concat."""
     incoming: dict[int, list[int]] = {}
     for number in range(len(edges)):
         incoming.setdefault(2 + number // edges_per_node, []).append(number)
@@ -77,44 +99,37 @@ def cell_layout(edges: Sequence[tuple[str, int]], concat: Sequence[int], edges_p
     links = _links(uses, column)
     heights = {block: LANE_HEIGHT for link in links for block in link[:2]}
     heights |= {_Block(at, state): _height(len(incoming.get(state, ()))) for state, at in column.items()}
-    columns = _ordered(heights, links)
-    middle = _aligned(columns, heights, links)
-
-    pill_width = max(92.0, max(6.7 * len(operation) + 16 for operation, _ in edges))
-    inner = pill_width + STEM + 2 * NODE_RADIUS
-    left = [MARGIN] + [MARGIN + TERMINAL_WIDTH + CHANNEL + at * (inner + CHANNEL) for at in range(last)]
-    right = [MARGIN + TERMINAL_WIDTH] + [x + inner for x in left[1:last]] + [left[last] + TERMINAL_WIDTH]
+    middle = _aligned(_ordered(heights, links), heights, links)
     top = min(middle[block] - height / 2 for block, height in heights.items()) - MARGIN
     bottom = max(middle[block] + height / 2 for block, height in heights.items()) + MARGIN
 
-    def lane(state: int, until: int) -> tuple[Point, ...]:
-        points = [Point(right[column[state]], middle[_Block(column[state], state)] - top)]
-        for at in range(column[state] + 1, until):
-            y = middle[_Block(at, state)] - top
-            points += [Point(left[at], y), Point(right[at], y)]
-        return tuple(points)
+    pill_width = max(92.0, *(6.7 * len(operation) + 16 for operation, _ in edges))
+    inner = pill_width + STEM + 2 * NODE_RADIUS
+    left = [MARGIN] + [MARGIN + TERMINAL_WIDTH + CHANNEL + at * (inner + CHANNEL) for at in range(last)]
+    right = [MARGIN + TERMINAL_WIDTH] + [x + inner for x in left[1:last]] + [left[last] + TERMINAL_WIDTH]
+    frame = _Frame(column, left, right, {block: y - top for block, y in middle.items()})
+    pills = _pills(edges, incoming, frame, pill_width)
+    states = {state: Point(right[column[state]] - NODE_RADIUS, frame.height_of(state)) for state in incoming}
+    states |= {state: Point(left[0] + TERMINAL_WIDTH / 2, frame.height_of(state)) for state in (0, 1)}
+    end = Point(left[last] + TERMINAL_WIDTH / 2, frame.height_of(output))
+    outputs = {state: (*frame.lane(state, last), Point(left[last], end.y)) for state in concat}
+    return Layout(right[last] + MARGIN, bottom - top, pill_width, states, end, pills, outputs)
 
+
+def _pills(
+    edges: Sequence[tuple[str, int]], incoming: Mapping[int, Sequence[int]], frame: _Frame, width: float
+) -> tuple[Pill, ...]:
+    """Stacks the labels in front of their nodes, from top to bottom as their lines arrive."""
     pills: dict[int, Pill] = {}
     for state, numbers in incoming.items():
-        at = column[state]
-        lanes = {number: lane(edges[number][1], at) for number in numbers}
-        center = middle[_Block(at, state)] - top
+        at = frame.column[state]
+        lanes = {number: frame.lane(edges[number][1], at) for number in numbers}
         for row, number in enumerate(sorted(numbers, key=lambda number: lanes[number][-1].y)):
-            y = center + (row - (len(numbers) - 1) / 2) * (PILL_HEIGHT + PILL_GAP)
+            y = frame.height_of(state) + (row - (len(numbers) - 1) / 2) * (PILL_HEIGHT + PILL_GAP)
             name, source = edges[number]
-            place = Point(left[at] + pill_width / 2, y)
-            pills[number] = Pill(name, source, state, place, (*lanes[number], Point(left[at], y)))
-    states = {
-        state: Point(
-            left[0] + TERMINAL_WIDTH / 2 if at == 0 else right[at] - NODE_RADIUS, middle[_Block(at, state)] - top
-        )
-        for state, at in column.items()
-        if state != output
-    }
-    end = Point(left[last] + TERMINAL_WIDTH / 2, middle[_Block(last, output)] - top)
-    outputs = {state: (*lane(state, last), Point(left[last], end.y)) for state in concat}
-    in_order = tuple(pills[number] for number in range(len(edges)))
-    return Layout(right[last] + MARGIN, bottom - top, pill_width, states, end, in_order, outputs)
+            place, end = Point(frame.left[at] + width / 2, y), Point(frame.left[at], y)
+            pills[number] = Pill(name, source, state, place, (*lanes[number], end))
+    return tuple(pills[number] for number in range(len(edges)))
 
 
 def _height(pills: int) -> float:
@@ -122,7 +137,7 @@ def _height(pills: int) -> float:
 
 
 def _links(uses: Sequence[tuple[int, int, float]], column: Mapping[int, int]) -> list[_Link]:
-    """The lines between neighbouring columns; a line that passes on straight is worth more, so that it stays straight."""
+    """The lines between neighbouring columns, each once with the weight of what it stands for."""
     weights: dict[tuple[_Block, _Block], float] = {}
     for source, target, weight in uses:
         for at in range(column[source], column[target]):
@@ -191,7 +206,7 @@ def _aligned(
                 for block in blocks
             ]
             offsets = [0.0]
-            for above, below in zip(blocks, blocks[1:], strict=False):
+            for above, below in pairwise(blocks):
                 offsets.append(offsets[-1] + (heights[above] + heights[below]) / 2 + SEPARATION)
             moved = isotonic([want - offset for want, offset in zip(wanted, offsets, strict=True)])
             place |= {block: y + offset for block, y, offset in zip(blocks, moved, offsets, strict=True)}

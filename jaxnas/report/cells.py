@@ -1,6 +1,7 @@
 """A derived cell drawn as a graph, as SVG for the report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
@@ -8,7 +9,7 @@ from matplotlib.path import Path
 
 from jaxnas.report import cell_layout as place
 from jaxnas.report.cell_layout import Layout, Point
-from jaxnas.report.palette import GRID, INK, MUTED, PANEL, color, text_on
+from jaxnas.report.palette import INK, MUTED, PANEL, color, text_on
 from jaxnas.report.record import source_name
 from jaxnas.report.svg import canvas, inline, panel, style
 
@@ -24,36 +25,37 @@ def draw_cell(edges: Sequence[tuple[str, int]], concat: Sequence[int], name: str
         axes = panel(figure, 0, 0, layout.width, layout.height)
         axes.set(xlim=(0, layout.width), ylim=(layout.height, 0))
         axes.set_axis_off()
-        for lane in layout.outputs.values():
-            _line(axes, lane, GRID, 1.6)
-        for pill in layout.pills:
-            _line(axes, pill.lane, MUTED, 1.3)
+        drawn: set[tuple[Point, Point]] = set()
+        _lines(axes, [pill.lane for pill in layout.pills], 1.0, drawn)
+        _lines(axes, layout.outputs.values(), 0.4, drawn)
         _pills(axes, layout)
         _states(axes, layout)
         return inline(figure, name, description)
 
 
-def _line(axes: Axes, points: Sequence[Point], ink: str, width: float) -> None:
-    """A line through its lanes: straight inside a column, a smooth bend with level ends between two columns."""
-    vertices: list[tuple[float, float]] = [points[0]]
-    codes = [Path.MOVETO]
-    for number, (start, end) in enumerate(zip(points, points[1:], strict=False)):
-        if number % 2:
-            vertices.append(end)
-            codes.append(Path.LINETO)
-        else:
+def _lines(axes: Axes, lanes: Iterable[Sequence[Point]], alpha: float, drawn: set[tuple[Point, Point]]) -> None:
+    """Lines through their lanes: straight inside a column, a smooth bend with level ends between two columns.
+
+    Stretches that are already in `drawn` are left out, since lines from one source share their lanes.
+    """
+    for points in lanes:
+        for number, stretch in enumerate(pairwise(points)):
+            if stretch in drawn:
+                continue
+            drawn.add(stretch)
+            start, end = stretch
             middle = (start.x + end.x) / 2
-            vertices += [(middle, start.y), (middle, end.y), end]
-            codes += [Path.CURVE4] * 3
-    axes.add_patch(PathPatch(Path(vertices, codes), fill=False, edgecolor=ink, linewidth=width, capstyle="round"))
+            bend = Path([start, (middle, start.y), (middle, end.y), end], [Path.MOVETO] + [Path.CURVE4] * 3)
+            path = Path([start, end]) if number % 2 else bend
+            axes.add_patch(PathPatch(path, fill=False, edgecolor=MUTED, linewidth=1.3, alpha=alpha))
 
 
 def _pills(axes: Axes, layout: Layout) -> None:
     width, height = layout.pill_width, place.PILL_HEIGHT
     for pill in layout.pills:
         node = layout.states[pill.node]
-        right = Point(pill.center.x + width / 2, pill.center.y)
-        _line(axes, (right, Point(node.x - place.NODE_RADIUS, node.y)), MUTED, 1.3)
+        stem = Point(pill.center.x + width / 2, pill.center.y), Point(node.x - place.NODE_RADIUS, node.y)
+        _lines(axes, [stem], 1.0, set())
         fill = color(pill.operation)
         _box(axes, pill.center, width, height, fill, fill)
         axes.text(*pill.center, pill.operation, color=text_on(fill), fontsize=11, ha="center", va="center_baseline")

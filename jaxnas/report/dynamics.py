@@ -15,6 +15,8 @@ Derived = dict[tuple[int, int], str]  # (source, node) -> operation
 
 def search_curves(record: RunRecord) -> str:
     """Loss, accuracy, entropy and the operations' shares over the epochs of the search."""
+    several = len(record.result["seeds"]) > 1
+    averaged = f"Probability averaged over all edges{' and seeds' if several else ''}."
     panels = []
     for quantity in ("loss", "accuracy"):
         series = [
@@ -29,16 +31,36 @@ def search_curves(record: RunRecord) -> str:
         svg = curves([Series("", record.history["entropy"])], "entropy", "Mean entropy of the edges")
         caption = "Mean over edges, in nats; 0 when every edge has decided."
         panels.append(_panel(figure(svg, caption, title="Entropy of the architecture")))
+    if parts(record):
+        series = [
+            Series(part, settled(record.history[f"probabilities/{part}"]), ink, dashed)
+            for part, (ink, dashed) in zip(parts(record), ((ACCENT, False), (MUTED, True)), strict=False)
+        ]
+        svg = curves(
+            series, "settled", "Share of the edges whose leader is already the final one", percent=True, valued=False
+        )
+        caption = "Edges that keep their strongest operation from this epoch to the last."
+        panels.append(_panel(figure(svg, caption, title="Edges that have decided")))
     for part in parts(record):
         probabilities = record.history[f"probabilities/{part}"]
         title = f"{part_title(part)}: share of each operation"
-        svg = shares(probabilities, record.options[part], f"shares-{part}", f"Mean probability of each operation, {part}")
-        panels.append(_panel(figure(svg, "Probability averaged over all edges.", title=title)))
+        svg = shares(
+            probabilities, record.options[part], f"shares-{part}", f"Mean probability of each operation, {part}"
+        )
+        panels.append(_panel(figure(svg, averaged, title=title)))
     if not panels:
         return ""
-    note = " Thin lines are single seeds, strong ones their mean." if len(record.result["seeds"]) > 1 else ""
-    words = f'<p class="quiet">“train” is the half that fits the weights, “valid” the half that fits the architecture.{note}</p>'
+    halves = "“train” is the half that fits the weights, “valid” the half that fits the architecture."
+    note = " Thin lines are single seeds, strong ones their mean." if several else ""
+    words = f'<p class="quiet">{halves}{note}</p>'
     return f'<h2>Search</h2>{words}<div class="plots">{"".join(panels)}</div>'
+
+
+def settled(probabilities: np.ndarray) -> np.ndarray:
+    """[seeds, epochs, edges, ops] -> [seeds, epochs], the share of edges whose strongest operation stays from then."""
+    final = probabilities.argmax(axis=-1) == probabilities[:, -1:].argmax(axis=-1)
+    kept = np.flip(np.logical_and.accumulate(np.flip(final, axis=1), axis=1), axis=1)
+    return kept.mean(axis=-1)
 
 
 def retraining_curves(record: RunRecord) -> str:
@@ -65,30 +87,36 @@ def probabilities(record: RunRecord) -> str:
     used = dict.fromkeys(operation for part in names for operation in record.options[part])
     chips = "".join(f'<span><i style="background:{color(each)}"></i>{text(each)}</span>' for each in used)
     seed = f" Seed {text(first)}, the selected one; the others are folded below." if others else ""
-    words = (
-        f'<p class="quiet">Colour is the operation, strength its probability. Framed or dark: what was derived.{seed}</p>'
-    )
+    words = f'<p class="quiet">Colour is the operation, strength its probability. Framed: what was derived.{seed}</p>'
     full = "".join(_of_seed(record, part, first) for part in names)
     rest = "".join(
-        folded(f"Seed {text(other)}", f'<div class="stack">{"".join(_of_seed(record, part, other) for part in names)}</div>')
+        folded(
+            f"Seed {text(other)}",
+            f'<div class="stack">{"".join(_of_seed(record, part, other) for part in names)}</div>',
+        )
         for other in others
     )
-    return f'<h2>Architecture probabilities</h2>{words}<div class="chips">{chips}</div><div class="stack">{full}{rest}</div>'
+    legend = f'<div class="chips">{chips}</div>'
+    return f'<h2>Architecture probabilities</h2>{words}{legend}<div class="stack">{full}{rest}</div>'
 
 
 def _of_seed(record: RunRecord, part: str, seed: int) -> str:
     values = np.asarray(record.history[f"probabilities/{part}"][list(record.result["seeds"]).index(seed)])
     operations, edges, derived = record.options[part], record.edges, derived_edges(record, part, seed)
     who, title = f"{part}-{seed}", part_title(part)
-    largest = f"Strongest shade: {100 * values.max():.0f} %."
+    largest = f"Full strength is {100 * values.max():.0f} %."
     left = figure(
         decisions(values, operations, edges, derived, f"decisions-{who}", f"Strongest operation of every edge, {part}"),
         f"The strongest operation of every edge. Right: the derived one. {largest}",
         title=f"{title}: who leads",
     )
-    right = figure(_final_table(values[-1], record, part, derived), "Per cent after the last epoch.", title=f"{title}: the end")
+    right = figure(
+        _final_table(values[-1], record, part, derived), "Per cent after the last epoch.", title=f"{title}: the end"
+    )
     panels = figure(
-        edge_panels(values, operations, edges, derived, f"edges-{who}", f"Probabilities over time on every edge, {part}"),
+        edge_panels(
+            values, operations, edges, derived, f"edges-{who}", f"Probabilities over time on every edge, {part}"
+        ),
         f"A row of panels for each node, a column for each source. {largest}",
         title=f"{title}: every operation on every edge",
         scroll=True,

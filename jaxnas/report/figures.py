@@ -25,12 +25,12 @@ class Series(NamedTuple):
     dashed: bool = False
 
 
-def curves(series: Sequence[Series], name: str, description: str, *, percent: bool = False) -> str:
-    """The <svg> of quantities over epochs, each named at its end with the last mean value.
+def curves(series: Sequence[Series], name: str, description: str, *, percent: bool = False, valued: bool = True) -> str:
+    """The <svg> of quantities over epochs, each named at its end, with the last mean value where `valued`.
 
     `percent` shows fractions as per cent. Values that are not finite leave a gap.
     """
-    scale = 100.0 if percent else 1.0
+    scale, form = (100.0, "{:.1f}%") if percent else (1.0, "{:.3g}")
     with style():
         figure, axes = _plot(WIDTH, HEIGHT)
         ends = []
@@ -38,16 +38,18 @@ def curves(series: Sequence[Series], name: str, description: str, *, percent: bo
             values = np.where(np.isfinite(one.values), one.values, np.nan) * scale
             epochs = np.arange(1, values.shape[1] + 1)
             mean = _mean(values)
-            look = {"color": one.color, "linestyle": "--" if one.dashed else "-"}
+            marker, line = "o" if len(epochs) == 1 else "", "--" if one.dashed else "-"
             if len(values) > 1:
                 for row in values:
                     axes.plot(epochs, row, color=one.color, linewidth=0.9, alpha=0.35)
-            axes.plot(epochs, mean, linewidth=2.2, marker="o" if len(epochs) == 1 else "", **look)
+            axes.plot(epochs, mean, color=one.color, linewidth=2.2, linestyle=line, marker=marker)
             last = mean[np.isfinite(mean)][-1:]
-            ends += [(float(value), f"{one.label} {value:.3g}{'%' if percent else ''}", one.color) for value in last]
+            ends += [
+                (value, f"{one.label} {form.format(value) if valued else ''}".strip(), one.color) for value in last
+            ]
         epochs = max(one.values.shape[1] for one in series)
         axes.set_xlim(1 if epochs > 1 else 0.5, max(epochs, 1.5))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlabel("epoch", fontsize=10)
         _label_ends(axes, ends)
         return inline(figure, name, description)
@@ -55,15 +57,15 @@ def curves(series: Sequence[Series], name: str, description: str, *, percent: bo
 
 def shares(probabilities: np.ndarray, operations: Sequence[str], name: str, description: str) -> str:
     """The <svg> of every operation's probability, averaged over edges and seeds: [seeds, epochs, edges, ops]."""
-    over_edges = probabilities.mean(axis=2)
-    series = [Series(short(each), over_edges[:, :, number], color(each)) for number, each in enumerate(operations)]
+    means = probabilities.mean(axis=(0, 2))
+    series = [Series(short(each), means[None, :, number], color(each)) for number, each in enumerate(operations)]
     return curves(series, name, description, percent=True)
 
 
 def comparison(
     found: Mapping[int, float], random: Mapping[int, float], selected: int | None, name: str, description: str
 ) -> str:
-    """The <svg> of test accuracies {seed: fraction}, a row for each seed: filled the found cell, open the random one."""
+    """The <svg> of test accuracies {seed: fraction}, a row for each seed: filled the found cell, open the random."""
     seeds = list(dict.fromkeys((*found, *random)))
     with style():
         figure, axes = _plot(WIDTH, 62.0 + 26 * len(seeds), left=72.0, right=20.0)
@@ -88,7 +90,7 @@ def comparison(
 def short(operation: str) -> str:
     """An operation's name for narrow places: sep_conv_3x3 -> sep 3×3, skip_connect -> skip."""
     words = re.sub(r"_(conv|pool|connect)(?=_|$)", "", operation)
-    return re.sub(r"(?<=\d)x(?=\d)", "×", words).replace("_", " ")
+    return re.sub(r"(?<=\d)x(?=\d)", "\N{MULTIPLICATION SIGN}", words).replace("_", " ")
 
 
 def _plot(width: float, height: float, left: float = 44.0, right: float = 96.0) -> tuple[Figure, Axes]:
@@ -100,7 +102,9 @@ def _plot(width: float, height: float, left: float = 44.0, right: float = 96.0) 
 def _mean(values: np.ndarray) -> np.ndarray:
     """The mean over the seeds that have a value, NaN where none has: [seeds, epochs] -> [epochs]."""
     known = np.isfinite(values)
-    return np.where(known.any(axis=0), np.where(known, values, 0).sum(axis=0), np.nan) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known.any(axis=0), np.where(known, values, 0).sum(axis=0), np.nan) / np.maximum(
+        known.sum(axis=0), 1
+    )
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

@@ -4,6 +4,7 @@ Colour is the operation and its strength the probability, so that the maps read 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,8 +18,8 @@ from jaxnas.report.record import source_name
 from jaxnas.report.svg import canvas, inline, panel, style
 
 Edge = tuple[int, int]  # (source, node)
-ROW = 17.0  # the height of an edge in the decision map, in pixels
-PANEL_WIDTH, PANEL_ROW, PANEL_GAP = 124.0, 9.0, 30.0  # one edge's map of operations over epochs
+ROW = 24.0  # the height of an edge in the decision map, in pixels
+PANEL_WIDTH, PANEL_ROW, PANEL_GAP = 168.0, 11.0, 30.0  # one edge's map of operations over epochs
 
 
 def edge_name(edge: Edge) -> str:
@@ -41,9 +42,9 @@ def decisions(
     epochs, count, _ = probabilities.shape
     strongest = probabilities.argmax(axis=-1)
     image = _palette(operations)[strongest]
-    image[..., 3] = probabilities.max(axis=-1) / probabilities.max()
+    image[..., 3] = _strength(probabilities.max(axis=-1), probabilities)
     nodes = [node for _, node in edges]
-    gaps = np.cumsum([0, *(6.0 * (node != before) for before, node in zip(nodes, nodes[1:], strict=False))])
+    gaps = np.cumsum([0, *(6.0 * (node != before) for before, node in pairwise(nodes))])
     tops = gaps + ROW * np.arange(count)
     width, height = 480.0, float(tops[-1] + ROW) + 52
     with style():
@@ -54,11 +55,8 @@ def decisions(
         for row, (edge, top) in enumerate(zip(edges, tops, strict=True)):
             extent = (0.5, epochs + 0.5, top + ROW - 1, top + 1)
             axes.imshow(image[:, row][None], interpolation="none", aspect="auto", extent=extent)
-            kept, last = edge in derived, operations[strongest[-1, row]]
-            text = derived.get(edge, last if last == "none" else "")
-            axes.text(
-                epochs + 0.5, top + ROW / 2, f"  {text}", va="center_baseline", fontsize=10, color=INK if kept else MUTED
-            )
+            beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center_baseline"}
+            axes.annotate(derived.get(edge, ""), (epochs + 0.5, top + ROW / 2), **beside, fontsize=10, color=INK)
         axes.set_yticks(tops + ROW / 2, [edge_name(edge) for edge in edges])
         for label, edge in zip(axes.get_yticklabels(), edges, strict=True):
             label.set_color(INK if edge in derived else MUTED)
@@ -80,12 +78,12 @@ def edge_panels(
     probabilities [epochs, edges, ops]; derived {edge: operation} is marked by a frame and an outlined row.
     """
     ops = len(operations)
-    left, top = 84.0, 22.0
+    left, top = 66.0, 22.0
     pitch = PANEL_WIDTH + 14, PANEL_ROW * ops + PANEL_GAP
     sources, nodes = 1 + max(source for source, _ in edges), 1 + max(node for _, node in edges)
-    width, height = left + pitch[0] * sources, top + pitch[1] * nodes + 14
+    width, height = left + pitch[0] * sources, top + pitch[1] * nodes + 12
     image = np.broadcast_to(_palette(operations), (*probabilities.shape, 4)).copy()
-    image[..., 3] = probabilities / probabilities.max()
+    image[..., 3] = _strength(probabilities, probabilities)
     last = {source: max(node for other, node in edges if other == source) for source, _ in edges}
     with style():
         figure = canvas(width, height)
@@ -100,6 +98,11 @@ def edge_panels(
                 axes.set_title(edge_name((source, node)), fontsize=10, color=INK, fontweight="bold", pad=4)
                 _mark(axes, operations, derived[source, node], probabilities.shape[0])
         return inline(figure, name, description)
+
+
+def _strength(values: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The opacity of probabilities: 0 for 0, 1 for the largest of them all."""
+    return values / probabilities.max()
 
 
 def _palette(operations: Sequence[str]) -> np.ndarray:
@@ -124,6 +127,6 @@ def _mark(axes: Axes, operations: Sequence[str], operation: str, epochs: int) ->
 
 
 def _epoch_axis(axes: Axes, label: str = "epoch") -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel(label, fontsize=10)
     axes.tick_params(axis="x", color=GRID)

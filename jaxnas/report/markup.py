@@ -15,30 +15,31 @@ def text(value: object) -> str:
 
 def percent(fraction: float | None) -> str:
     """A fraction of 1 as per cent; a dash where there is none."""
-    return "–" if fraction is None else f"{100 * fraction:.2f} %"
+    return "&ndash;" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def mean_percent(summary: Mapping[str, float | None] | None) -> str:
-    """{mean, std} of fractions as mean ± standard deviation in per cent."""
+    """{mean, std} of fractions as mean ± standard deviation in per cent, as HTML."""
     if not summary or summary.get("mean") is None:
-        return "–"
+        return "&ndash;"
     mean, std = summary["mean"], summary.get("std")
-    return percent(mean) if std is None else f"{100 * (mean or 0):.2f} ± {100 * std:.2f} %"
+    return percent(mean) if std is None else f"{100 * (mean or 0):.2f} <small>± {100 * std:.2f} %</small>"
 
 
 def count(number: float | None) -> str:
     """A large number to three digits: 528 M."""
     if number is None:
-        return "–"
-    power = min(4, int(math.log10(max(abs(number), 1)) // 3))
-    return f"{number / 1000**power:.{3 if number >= 1000 else 6}g} {('', 'k', 'M', 'G', 'T')[power]}".strip()
+        return "&ndash;"
+    rounded = float(f"{number:.3g}")
+    power = min(4, int(math.log10(max(rounded, 1)) // 3))
+    return f"{rounded / 1000**power:.4g} {('', 'k', 'M', 'G', 'T')[power]}".strip()
 
 
 def duration(seconds: float | None) -> str:
     """Seconds in the two units that matter."""
     if seconds is None:
-        return "–"
-    if seconds < 60:
+        return "&ndash;"
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:
@@ -49,14 +50,14 @@ def duration(seconds: float | None) -> str:
 def source(number: int) -> str:
     """A cell's source as HTML: c with its subscript, or the node's number."""
     name = source_name(number)
-    return f"c<sub>{name[3:-1].replace('-', '−')}</sub>" if number < 2 else name
+    return f"c<sub>{name[3:-1].replace('-', '&minus;')}</sub>" if number < 2 else name
 
 
 def figure(svg: str, caption: str = "", *, title: str = "", scroll: bool = False) -> str:
     """A figure with its title and caption, both already HTML; `scroll` keeps its size on narrow screens."""
     head = f"<h3>{title}</h3>" if title else ""
     foot = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure>{head}<div{" class=scroll" if scroll else ""}>{svg}</div>{foot}</figure>'
+    return f"<figure>{head}<div{' class=scroll' if scroll else ''}>{svg}</div>{foot}</figure>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from jaxnas.core.errors import UserError
@@ -42,17 +41,14 @@ def write_report(path: str | os.PathLike[str], record: RunRecord) -> None:
         UserError: the file cannot be written (no such folder, no permission, disk full); an older report stays.
     """
     path, page = Path(path), render(record).encode()
-    temporary = None
+    temporary = path.with_name(f"{path.name}.part")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("wb") as file:
             file.write(page)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # readable by others, as any other file of a run; temporary files are private
         temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UserError(f"cannot write the report {str(path)!r}: {error.strerror or error}.") from error

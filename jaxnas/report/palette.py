@@ -1,24 +1,24 @@
 """Colours of the report: a fixed one for each operation, and those that follow the light or dark theme.
 
-Operation colours extend the set of Okabe & Ito (Color Universal Design, 2008): a hue for a family, lightness for the
-kernel size. They stay apart from each other for readers with protanopia and deuteranopia.
+A family of operations has its hue, the kernel size its lightness. The colours stay apart from each other for readers
+with protanopia and deuteranopia too, as simulated after Machado, Oliveira & Fernandes (2009).
 """
 
 from collections.abc import Mapping
 
 OPERATIONS: Mapping[str, str] = {
-    "none": "#8b9099",
-    "skip_connect": "#cc79a7",
-    "max_pool_3x3": "#009e73",
-    "avg_pool_3x3": "#e6d32e",
-    "sep_conv_3x3": "#6cbcf0",
-    "sep_conv_5x5": "#0072b2",
-    "sep_conv_7x7": "#2b2f9e",
-    "dil_conv_3x3": "#f0a30a",
-    "dil_conv_5x5": "#d0500a",
-    "conv_7x1_1x7": "#6b4a2b",
+    "none": "#73777b",
+    "skip_connect": "#d47ed3",
+    "max_pool_3x3": "#52a876",
+    "avg_pool_3x3": "#f2de3c",
+    "sep_conv_3x3": "#8ed3f6",
+    "sep_conv_5x5": "#406ebe",
+    "sep_conv_7x7": "#4222b2",
+    "dil_conv_3x3": "#f4aa2d",
+    "dil_conv_5x5": "#c15605",
+    "conv_7x1_1x7": "#724429",
 }
-_OTHERS = ("#b04fd0", "#5f7d1c", "#f28f8f", "#147d8c", "#8a1c4a")
+_OTHERS = ("#a23cc4", "#5f7d1c", "#f28f8f", "#147d8c", "#8a1c4a")
 
 # Figures are drawn with these stand-ins, which the page replaces by its style's variables (see svg.py).
 INK, MUTED, GRID, PANEL, ACCENT = "#010203", "#020304", "#030405", "#040506", "#050607"
@@ -26,7 +26,7 @@ VARIABLES: Mapping[str, str] = {INK: "--ink", MUTED: "--muted", GRID: "--grid", 
 
 
 def color(operation: str) -> str:
-    """The colour of an operation, as #rrggbb; names that are not in the table get one that depends on the name alone."""
+    """The colour of an operation, as #rrggbb; names not in the table get one that depends on the name alone."""
     return OPERATIONS.get(operation) or _OTHERS[sum(operation.encode()) % len(_OTHERS)]
 
 

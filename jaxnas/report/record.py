@@ -28,15 +28,15 @@ class RunRecord(NamedTuple):
 
 def parts(record: RunRecord) -> tuple[str, ...]:
     """The parts of the space whose probabilities were recorded for at least one epoch."""
-    return tuple(
-        part for part in record.options if record.history.get(f"probabilities/{part}", np.zeros(0)).size
-    )
+    return tuple(part for part in record.options if record.history.get(f"probabilities/{part}", np.zeros(0)).size)
 
 
 def seeds(record: RunRecord) -> tuple[int, ...]:
     """The seeds, the selected one first."""
     selected = record.result.get("selected_seed")
-    return tuple(sorted(record.result["seeds"], key=lambda seed: (seed != selected, record.result["seeds"].index(seed))))
+    return tuple(
+        sorted(record.result["seeds"], key=lambda seed: (seed != selected, record.result["seeds"].index(seed)))
+    )
 
 
 def of_seed(record: RunRecord, seed: int) -> Mapping[str, Any]:
@@ -45,5 +45,5 @@ def of_seed(record: RunRecord, seed: int) -> Mapping[str, Any]:
 
 
 def source_name(source: int) -> str:
-    """The literature's name of a source: c_{k-2} and c_{k-1} are the outputs of the two cells before, then the nodes."""
+    """The literature's name of a source: c_{k-2} and c_{k-1}, the outputs of the two cells before, then the nodes."""
     return ("c_{k-2}", "c_{k-1}")[source] if source < 2 else str(source - 2)

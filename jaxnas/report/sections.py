@@ -37,7 +37,9 @@ def _tiles(record: RunRecord) -> list[str]:
     if random and random.get("mean") is not None:
         tiles.append(_tile("Random cell", mean_percent(random), "drawn from the same space, same budget"))
     if cost:
-        whose = f"of the retrained network, seed {text(result.get('selected_seed'))}" if several else "retrained network"
+        whose = (
+            f"of the retrained network, seed {text(result.get('selected_seed'))}" if several else "retrained network"
+        )
         tiles.append(_tile("Parameters", count(cost.get("params")), whose))
         tiles.append(_tile("Mult-adds", count(cost.get("mult_adds")), "for one image"))
     if seconds:
@@ -63,25 +65,22 @@ def against_random(record: RunRecord) -> str:
     words = '<p class="quiet">No random cell was trained for comparison in this run.</p>'
     if random:
         gaps = [100 * (found[seed] - random[seed]) for seed in found if seed in random]
-        wins = sum(gap > 0 for gap in gaps)
+        gap, wins = statistics.fmean(gaps), sum(each > 0 for each in gaps)
+        often = f", on average over {len(gaps)} seeds, and better for {wins} of them" if len(gaps) > 1 else ""
         words = (
-            f"<p>With the same retraining budget the found cell is <b>{statistics.fmean(gaps):+.2f} percentage points</b> "
-            f"from a random cell of the same space{' on average' if len(gaps) > 1 else ''}, "
-            f"and better for {wins} of {len(gaps)} {'seeds' if len(gaps) > 1 else 'seed'}.</p>"
-        ).replace("-", "−", 1)
+            f"<p>With the same retraining budget the found cell is <b>{abs(gap):.2f} percentage points "
+            f"{'better' if gap >= 0 else 'worse'}</b> than a random cell of the same space{often}.</p>"
+        )
     if len(found) == 1:
         words += '<p class="quiet">One seed says little about chance: repeat the search with several.</p>'
     caption = "Filled: the found cell. Open: the random cell." + (" Bold: the selected seed." if len(found) > 1 else "")
-    return f'<h2>Found against random</h2><div class="plots"><div class="panel">{words}</div>{_panel(figure(svg, caption))}</div>'
+    both = f'<div class="plots middle"><div>{words}</div>{figure(svg, caption)}</div>'
+    return f'<h2>Found against random</h2><div class="panel">{both}</div>'
 
 
 def _accuracies(entries: Mapping[int, Mapping[str, Any]]) -> dict[int, float]:
     known = {seed: entry.get("retrained_accuracy") for seed, entry in entries.items()}
     return {seed: float(accuracy) for seed, accuracy in known.items() if accuracy is not None}
-
-
-def _panel(content: str) -> str:
-    return f'<div class="panel">{content}</div>'
 
 
 def cell_of(genotype: Genotype, part: str) -> tuple[tuple[tuple[str, int], ...], tuple[int, ...]]:
@@ -104,8 +103,8 @@ def derived_cells(record: RunRecord) -> str:
     if not panels:
         return ""
     note = (
-        "c<sub>k−2</sub> and c<sub>k−1</sub> are the outputs of the two cells before. Each numbered node adds the "
-        "operations that lead into it; pale lines are concatenated into the cell's output c<sub>k</sub>."
+        "c<sub>k&minus;2</sub> and c<sub>k&minus;1</sub> are the outputs of the two cells before. Each numbered node "
+        "adds the operations that lead into it; pale lines are concatenated into the cell's output c<sub>k</sub>."
     )
     return f'<h2>Derived cells</h2><p class="quiet">{note}</p><div class="stack">{"".join(panels)}</div>'
 
@@ -140,10 +139,11 @@ def seed_table(record: RunRecord) -> str:
             if not cell:
                 continue
             cost = cell.get("cost") or {}
-            name = cell.get("genotype") or cell.get("architecture") or "–"
+            name = cell.get("genotype") or cell.get("architecture") or ""
             accuracies = [percent(cell.get(each)) for each in ("search_accuracy", "retrained_accuracy")]
             costs = [count(cost.get(each)) for each in ("params", "mult_adds")]
-            rows.append([text(seed), kind, *accuracies, *costs, f"<code>{text(name)}</code>"])
+            shown = f"<details><summary>show</summary><code>{text(name)}</code></details>"
+            rows.append([text(seed), kind, *accuracies, *costs, shown])
     if not rows:
         return ""
     return f'<h2>Every seed</h2><div class="panel">{table(head, rows, numbers={2, 3, 4, 5})}</div>'
@@ -156,4 +156,8 @@ def settings(record: RunRecord) -> str:
     if record.result.get("device"):
         versions.append(["device", text(record.result["device"])])
     tables = [("Config", config), ("Versions and device", versions)]
-    return "<h2>Settings</h2><div class=stack>" + "".join(folded(title, table(["", ""], rows)) for title, rows in tables if rows) + "</div>"
+    return (
+        "<h2>Settings</h2><div class=stack>"
+        + "".join(folded(title, table(["", ""], rows)) for title, rows in tables if rows)
+        + "</div>"
+    )

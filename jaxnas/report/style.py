@@ -22,10 +22,13 @@ p { margin: 0 0 14px; max-width: 76ch; }
 .eyebrow { color: var(--muted); font-size: 13px; letter-spacing: 0.06em; text-transform: uppercase; }
 .panel { background: var(--panel); border: 1px solid var(--grid); border-radius: 10px; padding: 16px 18px; }
 .tiles, .plots { display: grid; gap: 16px; margin: 16px 0; }
-.tiles { grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); }
+.tiles { grid-template-columns: repeat(auto-fit, minmax(184px, 1fr)); }
 .plots { grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); }
+.panel > .plots, details > .stack { margin: 0; gap: 20px; }
+.middle { align-items: center; }
 .stack { display: grid; gap: 16px; margin: 16px 0; grid-template-columns: minmax(0, 1fr); }
-.tile b { display: block; font-size: 24px; line-height: 1.25; font-weight: 650; white-space: nowrap; }
+.tile b { display: block; font-size: 24px; line-height: 1.35; font-weight: 650; white-space: nowrap; }
+.tile small { font-size: 15px; font-weight: 500; }
 .tile span { color: var(--muted); font-size: 13px; }
 .tile .name { display: block; }
 figure { margin: 0; min-width: 0; }
@@ -34,11 +37,11 @@ svg { display: block; max-width: 100%; height: auto; }
 svg * { stroke-linejoin: round; }
 .scroll { overflow-x: auto; }
 .scroll svg { max-width: none; }
-.cells { display: flex; flex-wrap: wrap; gap: 20px 40px; align-items: flex-start; }
+.cells { display: flex; flex-wrap: wrap; gap: 18px 24px; align-items: flex-start; }
 .cells figure { max-width: 100%; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px 16px; font-size: 13px; margin: 0 0 14px; }
-.chips i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; vertical-align: -1px; }
-code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+.chips i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; }
+code { font: 12.5px/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 .genotype { display: block; color: var(--muted); margin-top: 12px; }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 14px 6px 0; border-bottom: 1px solid var(--grid); vertical-align: top; }
@@ -47,20 +50,22 @@ thead th { color: var(--muted); font-weight: 500; }
 .number { text-align: right; white-space: nowrap; }
 .wide { width: 100%; }
 .heat { border-collapse: separate; border-spacing: 2px; }
-.heat th, .heat td { border: 0; padding: 4px 10px; border-radius: 4px; white-space: nowrap; }
-.heat thead th { text-align: center; font-size: 12px; padding: 4px 4px; }
-.heat tbody th { padding-left: 0; font-weight: 400; color: var(--muted); }
+.heat th, .heat td { border: 0; padding: 3px 4px; border-radius: 4px; white-space: nowrap; }
+.heat thead th { text-align: center; vertical-align: bottom; font-size: 12px; white-space: normal; line-height: 1.25; }
+.heat tbody th { padding: 3px 8px 3px 0; font-weight: 400; color: var(--muted); }
 .heat tbody .kept { color: var(--ink); font-weight: 650; }
-.heat td { text-align: center; min-width: 62px; }
+.heat td { text-align: center; min-width: 47px; }
 .heat td.kept { outline: 2px solid var(--ink); outline-offset: -1px; }
 sub { font-size: 78%; line-height: 0; }
 summary { cursor: pointer; font-weight: 600; }
+td summary { font-weight: 400; color: var(--muted); }
+td details code { display: block; min-width: 300px; }
 details[open] > summary { margin-bottom: 14px; }
 @media (max-width: 600px) {
   main { padding: 22px 12px 40px; }
   h1 { font-size: 25px; }
   .panel { padding: 13px 12px; }
-  .tiles { grid-template-columns: repeat(auto-fit, minmax(136px, 1fr)); gap: 10px; }
+  .tiles { grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 10px; }
   .tile b { font-size: 20px; }
 }
 @media print {

@@ -39,6 +39,7 @@ _STYLE = {
     "lines.solid_capstyle": "round",
     "svg.fonttype": "none",  # text stays text: small, sharp, and found by a search in the page
     "svg.hashsalt": "jaxnas",
+    "text.parse_math": False,  # names are names, whatever signs they hold
 }
 
 
@@ -47,7 +48,7 @@ def style() -> Iterator[None]:
     """Matplotlib's settings for the figures of the report, whatever the user's own are; put back afterwards."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams |= _STYLE
         yield
 
 
@@ -80,10 +81,12 @@ def inline(figure: Figure, name: str, description: str) -> str:
     text = _with_own_identifiers(text, name)
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, f"var({variable})")
-    text = re.sub(r"c_\{(.*?)\}", lambda match: _subscript(match[1]), text)
+    text = re.sub(r"c_\{(.*?)\}([^<]*)", _subscript, text)
     size = [round(float(value)) for value in figure.get_size_inches() * 72]
     label = html.escape(description)
-    opening = f'<svg width="{size[0]}" height="{size[1]}" viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{label}">'
+    opening = (
+        f'<svg width="{size[0]}" height="{size[1]}" viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{label}">'
+    )
     return opening + text[text.index(">") + 1 :].strip()
 
 
@@ -102,5 +105,7 @@ def _with_own_identifiers(text: str, name: str) -> str:
     return re.sub(r"(href=\"|url\()#([^\")]+)", lambda match: f"{match[1]}#{renamed[match[2]]}", text)
 
 
-def _subscript(text: str) -> str:
-    return f'c<tspan dy="3" font-size="78%">{text.replace("-", "−")}</tspan>'
+def _subscript(match: re.Match[str]) -> str:
+    """c_{k-2} with a true subscript; what follows goes back up to the line."""
+    low = f'c<tspan dy="3" font-size="78%">{match[1].replace("-", "&#8722;")}</tspan>'
+    return low + (f'<tspan dy="-3">{match[2]}</tspan>' if match[2] else "")

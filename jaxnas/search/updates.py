@@ -49,7 +49,7 @@ def learn_logits(
         estimate = estimator(key, state.logits, state.step, lambda gates: objective(state, gates, batches))
         changes, logits_state = optimizer.update(mean(estimate.gradient), state.logits_state, state.logits)
         state = state._replace(logits=optax.apply_updates(state.logits, changes), logits_state=logits_state)
-        return state, {"search_loss": estimate.loss, "search_accuracy": estimate.metrics["accuracy"]}
+        return state, {"logits_loss": estimate.loss, "logits_accuracy": estimate.metrics["accuracy"]}
 
     return update
 

@@ -13,7 +13,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.types import PyTree
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog, Progress
-from jaxnas.train.parallel import Devices, compile_program, init_over_seeds, over_seeds
+from jaxnas.train.parallel import compile_program, init_over_seeds, over_seeds
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState, Task, advance, finish_epoch, init_run
 
@@ -30,10 +30,9 @@ class Cadence(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What all tasks of a run share: seeds, devices, when to save, where to log, and the request to stop."""
+    """What a task runs for and with: its seeds, when to save, where to log, and the request to stop."""
 
     seeds: tuple[int, ...]
-    devices: Devices
     cadence: Cadence
     log: MetricLog
     stop: StopRequest
@@ -57,26 +56,28 @@ class Programs(NamedTuple):
     finish_epoch: Callable[..., RunState]
 
 
-def compile_task(task: Task, devices: Devices, run: PyTree, data: PyTree) -> Programs:
+def compile_task(task: Task, run: PyTree, data: PyTree) -> Programs:
     """Compiles both programs of a task for a state with a leading axis of seeds; each is traced once."""
     steps = over_seeds(lambda run, data, count: advance(task, run, data, count))
     closing = over_seeds(lambda run, data: finish_epoch(task, run, data))
     return Programs(
-        compile_program(steps, devices, run, data, jnp.zeros((), jnp.int32)),
-        compile_program(closing, devices, run, data),
+        compile_program(steps, task.devices, run, data, jnp.zeros((), jnp.int32)),
+        compile_program(closing, task.devices, run, data),
     )
 
 
-def train(task: Task, data: PyTree, around: Surroundings, checkpoints: Checkpoints, first_step: int) -> Outcome:
+def train(
+    task: Task, shapes: RunState, data: PyTree, around: Surroundings, checkpoints: Checkpoints, first_step: int
+) -> Outcome:
     """Runs a task for every seed from its newest checkpoint, or from the start, to its end.
 
-    first_step: where this task's steps begin in the log of the whole run.
+    shapes: what `rehearse` gave for the task. first_step: where this task's steps begin in the log of the whole run.
     Raises Stopped, after saving, when a stop was requested, and UserError when a loss is not finite (the newest
     checkpoint, which is finite, is kept).
     """
 
     def start() -> RunState:
-        return init_over_seeds(lambda key: init_run(task, key, data), around.seeds)
+        return init_over_seeds(lambda key: init_run(task, key, shapes), around.seeds)
 
     restored = checkpoints.restore(jax.eval_shape(start))
     for problem in restored.skipped if restored else ():
@@ -88,7 +89,7 @@ def train(task: Task, data: PyTree, around: Surroundings, checkpoints: Checkpoin
     around.log.rewind(first_step + step)
     begin = time.perf_counter()
     run = restored.state if restored else start()
-    programs = compile_task(task, around.devices, run, data)
+    programs = compile_task(task, run, data)
     seconds["compile"] += time.perf_counter() - begin
     return Outcome(_loop(task, programs, run, step, data, around, checkpoints, first_step, seconds), seconds)
 
@@ -120,7 +121,7 @@ def _loop(
             if step % task.steps_per_epoch == 0:
                 run = programs.finish_epoch(run, data)
                 row = _epoch_row(run, step // task.steps_per_epoch - 1, around.seeds)
-                score = row.get("valid_accuracy")
+                score = row.get("search_accuracy")
                 around.log.write(first_step + step, {f"{task.name}/{name}": value for name, value in row.items()})
             progress.update(step, row)
             seconds["run"] += time.perf_counter() - begin

@@ -35,6 +35,14 @@ class Devices(NamedTuple):
         """The sum over devices of every leaf."""
         return lax.psum(tree, AXIS) if self.count > 1 else tree
 
+    def eval_shape(self, function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+        """The shapes of function(*arguments) on one device, with the mapped axis bound for its collectives."""
+        if self.count == 1:
+            return jax.eval_shape(function, *arguments)
+        mapped = jax.vmap(function, in_axes=None, axis_name=AXIS, axis_size=self.count)
+        stacked = jax.eval_shape(mapped, *arguments)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
+
     def shard(self, rows: Array) -> Array:
         """This device's slice of a batch, [batch] -> [batch / count]; also of [batch] keys."""
         if self.count == 1:

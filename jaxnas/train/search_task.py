@@ -62,9 +62,10 @@ def search_task(
 
     def finish_epoch(key, state, data, epoch):
         loss, accuracy = validate(state, data)
-        state = method.finish_epoch(key, state, epoch, accuracy)
+        state, search_accuracy = method.finish_epoch(key, state, epoch, accuracy)
         probabilities = method.probabilities(state)
-        row = {"valid_loss": loss, "valid_accuracy": accuracy, "entropy": _mean_entropy(probabilities)}
+        row = {"valid_loss": loss, "valid_accuracy": accuracy, "search_accuracy": search_accuracy}
+        row["entropy"] = _mean_entropy(probabilities)
         return state, row | {f"probabilities/{part}": values for part, values in probabilities.items()}
 
     def validate(state: PyTree, data: SearchData) -> tuple[Array, Array]:
@@ -83,7 +84,7 @@ def search_task(
         loss, accuracy = devices.total(sums)
         return loss / valid_count, accuracy / valid_count
 
-    return Task("search", epochs, train_count // batch_size, method.init, begin_epoch, step, finish_epoch)
+    return Task("search", epochs, train_count // batch_size, devices, method.init, begin_epoch, step, finish_epoch)
 
 
 def _mean_entropy(probabilities: Mapping[str, Array]) -> Array:

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnas.core.keys import at_step, named
-from jaxnas.core.types import Array, Key, Metrics, PyTree
+from jaxnas.core.types import Array, Key, PyTree
+from jaxnas.train.parallel import Devices
 
 
 class Task(NamedTuple):
-    """What to train.
+    """What to train, on which devices.
 
     init: key -> learner, the pytree that a step changes.
     begin_epoch: (key, epoch) -> order, what the epoch's steps need to find their data (computed once a call).
@@ -26,10 +27,11 @@ class Task(NamedTuple):
     name: str
     epochs: int
     steps_per_epoch: int
+    devices: Devices
     init: Callable[[Key], PyTree]
     begin_epoch: Callable[[Key, Array], PyTree]
-    step: Callable[[Key, PyTree, PyTree, PyTree, Array], tuple[PyTree, Metrics]]
-    finish_epoch: Callable[[Key, PyTree, PyTree, Array], tuple[PyTree, Mapping[str, Array]]]
+    step: Callable[[Key, PyTree, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
+    finish_epoch: Callable[[Key, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
 
     @property
     def steps(self) -> int:
@@ -48,27 +50,36 @@ class RunState(NamedTuple):
     step: Array
     key: Key
     learner: PyTree
-    sums: Metrics
+    sums: dict[str, Array]
     history: Mapping[str, Array]
     failed: Array
 
 
-def init_run(task: Task, key: Key, data: PyTree) -> RunState:
-    """The state before the first step; jit- and vmap-able over keys. `data` may be abstract (shapes and types)."""
-    learner = task.init(named(key, "learner"))
-    zero = jnp.zeros((), jnp.int32)
+def rehearse(task: Task, data: PyTree) -> RunState:
+    """Traces one step and one epoch's end, without running or compiling them: the run state's shapes and types.
 
-    def one_epoch(key, learner, data):
-        order = task.begin_epoch(key, zero)
-        _, metrics = task.step(key, learner, data, order, zero)
-        return metrics, task.finish_epoch(key, learner, data, zero)[1]
+    Errors of shape surface here, before anything is written.
+    """
 
-    metrics, row = jax.eval_shape(one_epoch, key, learner, data)
-    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
+    def one_epoch(key, data):
+        learner, zero = task.init(key), jnp.zeros((), jnp.int32)
+        _, metrics = task.step(key, learner, data, task.begin_epoch(key, zero), zero)
+        return learner, metrics, task.finish_epoch(key, learner, data, zero)[1]
+
+    key = jax.random.key(0)
+    learner, metrics, row = task.devices.eval_shape(one_epoch, key, data)
     history = {
-        name: jnp.zeros((task.epochs, *leaf.shape), leaf.dtype) for name, leaf in (metrics | dict(row)).items()
+        name: jax.ShapeDtypeStruct((task.epochs, *leaf.shape), leaf.dtype) for name, leaf in (metrics | row).items()
     }
-    return RunState(zero, key, learner, sums, history, jnp.full((), -1, jnp.int32))
+    integer = jax.ShapeDtypeStruct((), jnp.int32)
+    return RunState(integer, jax.ShapeDtypeStruct(key.shape, key.dtype), learner, metrics, history, integer)
+
+
+def init_run(task: Task, key: Key, shapes: RunState) -> RunState:
+    """The state before the first step, of the shapes that `rehearse` gave; jit- and vmap-able over keys."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes.sums, shapes.history))
+    step = jnp.zeros((), jnp.int32)
+    return RunState(step, key, task.init(named(key, "learner")), *zeros, jnp.full((), -1, jnp.int32))
 
 
 def advance(task: Task, run: RunState, data: PyTree, count: Array) -> RunState:
@@ -101,7 +112,7 @@ def finish_epoch(task: Task, run: RunState, data: PyTree) -> RunState:
     epoch = run.step // task.steps_per_epoch - 1
     learner, row = task.finish_epoch(named(run.key, "learner"), run.learner, data, epoch)
     means = jax.tree.map(lambda total: total / task.steps_per_epoch, run.sums)
-    history = {name: run.history[name].at[epoch].set(value) for name, value in (means | dict(row)).items()}
+    history = {name: run.history[name].at[epoch].set(value) for name, value in (means | row).items()}
     sums = jax.tree.map(jnp.zeros_like, run.sums)
     return run._replace(learner=learner, sums=sums, history=history)
 

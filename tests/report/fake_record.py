@@ -21,7 +21,7 @@ def cell_edges(nodes):
 
 
 def probabilities(rng, epochs, edges, pull=0.09):
-    """[epochs, edges, ops]: logits that start equal and drift, `skip_connect` and `none` a little more than the rest."""
+    """[epochs, edges, ops]: logits that start equal and drift, `skip_connect` and `none` a little more."""
     drift = rng.normal(size=(edges, len(OPERATIONS))) * pull
     drift[:, [0, 3]] += 0.6 * pull
     steps = drift + rng.normal(size=(epochs, edges, len(OPERATIONS))) * pull
@@ -36,7 +36,9 @@ def derive(final, nodes):
     for node in range(nodes):
         rows = [(source, final[row]) for row, (source, at) in enumerate(cell_edges(nodes)) if at == node]
         best = sorted(rows, key=lambda entry: -entry[1][1:].max())[:2]
-        kept += [(OPERATIONS[1 + int(values[1:].argmax())], source) for source, values in sorted(best, key=lambda e: e[0])]
+        kept += [
+            (OPERATIONS[1 + int(values[1:].argmax())], source) for source, values in sorted(best, key=lambda e: e[0])
+        ]
     return kept
 
 
@@ -106,7 +108,10 @@ def make_record(seeds=(0, 1, 2), epochs=12, nodes=4, retrain_epochs=15, config=N
         "data": "digits",
         "seeds": list(seeds),
         "selected_seed": selected["seed"],
-        **{name: selected[name] for name in ("genotype", "architecture", "cost", "search_accuracy", "retrained_accuracy")},
+        **{
+            name: selected[name]
+            for name in ("genotype", "architecture", "cost", "search_accuracy", "retrained_accuracy")
+        },
         "random_baseline": selected["random"],
         "per_seed": each,
         "summary": {

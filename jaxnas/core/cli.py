@@ -1,0 +1,160 @@
+"""The command line of every launcher: an experiment's config file, its fields, and plain flags.
+
+A mistake ends in one sentence on standard error and exit code 2. This module imports nothing heavy, so that `--help`
+and mistakes are answered at once; a launcher should import what it runs only when it runs.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxnas.core.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from absl.flags import FlagValues
+
+USER_ERROR = 2  # exit code
+EXAMPLE = "--config=configs/search/darts_digits.py"
+
+
+class Flag(NamedTuple):
+    """A flag with a value, beside --config. Without a default it has to be given."""
+
+    help: str
+    default: str | None = None
+
+
+def main(
+    run: Callable[..., int | None],
+    *,
+    description: str,
+    flags: Mapping[str, Flag] | None = None,
+    config: bool = True,
+    fields: Sequence[str] = (),
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Parses the command line, calls run(config, **flags) and returns its exit code, 0 for None.
+
+    description: what --help says first. flags: the launcher's flags by name, all strings, beside --config.
+    config: whether there is a config; without one, run is called as run(**flags).
+    fields: what the launcher reads of the config; a config without one of them is a mistake.
+    arguments: the command line with the program's name first, that of the process by default.
+    A UserError, from parsing or from running, is written to standard error as one sentence and gives exit code 2.
+    """
+    arguments = list(sys.argv if arguments is None else arguments)
+    flags = flags or {}
+    if {"--help", "-help", "-h"} & set(arguments[1:]):
+        print(_usage(Path(arguments[0]).name, description, flags, config))
+        return 0
+    try:
+        values = _parse(arguments, flags, config)
+        parsed: list[Any] = [values["config"].value] if config else []
+        lacking = [field for field in fields for tree in parsed if field not in tree]
+        if lacking:
+            raise UserError(f"the config lacks the field {lacking[0]!r}; this command takes configs of another kind.")
+        return run(*parsed, **{name: values[name].value for name in flags}) or 0
+    except UserError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return USER_ERROR
+
+
+def _usage(program: str, description: str, flags: Mapping[str, Flag], config: bool) -> str:
+    lines = [description.strip(), "", f"usage: python {program} [flags]", ""]
+    if config:
+        lines += [
+            "  --config=FILE         an experiment, such as configs/search/darts_digits.py",
+            "  --config.FIELD=VALUE  replaces a field of it, such as --config.seed=1",
+        ]
+    for name, flag in flags.items():
+        default = f" (default: {flag.default})" if flag.default else ""
+        lines.append(f"  {f'--{name}=VALUE':<21} {flag.help}{default}")
+    return "\n".join([*lines, f"  {'--help':<21} this text"])
+
+
+def _parse(arguments: list[str], flags: Mapping[str, Flag], config: bool) -> "FlagValues":
+    """All flags' values; raises UserError for whatever is wrong with them or with the config."""
+    from absl.flags import DEFINE_string, Error, FlagValues, IllegalFlagValueError, UnrecognizedFlagError
+    from ml_collections import config_flags
+
+    values = FlagValues()
+    for name, flag in flags.items():
+        DEFINE_string(name, flag.default, flag.help, flag_values=values)
+    fields = _check_fields(arguments) if config else {}
+    if config:
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    try:
+        rest = values(arguments)[1:]
+    except UnrecognizedFlagError as error:
+        raise unknown("flag", error.flagname, [*flags, *(["config"] if config else [])]) from error
+    except (IllegalFlagValueError, TypeError) as error:
+        raise _misfit(str(error), fields) from error
+    except Error as error:
+        raise UserError(f"the command line cannot be read: {str(error).rstrip('.')}.") from error
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value.")
+    for name in flags:
+        if values[name].value is None:
+            raise UserError(f"the flag --{name} is missing: {flags[name].help}.")
+    return values
+
+
+def _check_fields(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The fields of the config file by their dotted names.
+
+    Raises UserError unless one config file is given and loads, and has every field that the command line names.
+    """
+    given = [number for number, argument in enumerate(arguments) if re.match(r"--?config(=|$)", argument)]
+    if len(given) > 1:
+        raise UserError("the flag --config is given twice.")
+    path = "=".join(arguments[given[0]].split("=")[1:]) or "".join(arguments[given[0] + 1 :][:1]) if given else ""
+    if not path:
+        raise UserError(f"the flag --config is missing: give the file of an experiment, such as {EXAMPLE}.")
+    fields = dict(_dotted(_load(path)))
+    for argument in arguments[1:]:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if match and match[1] not in fields:
+            raise unknown("config field", match[1], fields)
+    return fields
+
+
+def _misfit(message: str, fields: Mapping[str, Any]) -> UserError:
+    """The error for a value of the wrong type; absl's message is "flag --config.FIELD=VALUE: reason"."""
+    match = re.match(r"flag (--config\.([\w.]+)=.*?): ", message)
+    if not match or match[2] not in fields:
+        return UserError(f"a value on the command line does not fit: {message.rstrip('.')}.")
+    value = fields[match[2]]
+    if hasattr(value, "items"):
+        return UserError(f"{match[1]} does not fit: it is a group of fields, like {match[2]}.{next(iter(value))}.")
+    return UserError(
+        f"{match[1]} does not fit: the field holds a value of type {type(value).__name__}, like {value!r}."
+    )
+
+
+def _load(path: str) -> Any:
+    """The config that a file makes, as config_flags would; raises UserError if there is no such file or it fails."""
+    from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+    file = Path(path.split(":", 1)[0])
+    if not file.is_file():
+        others = [str(other) for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
+        near = difflib.get_close_matches(str(file), others, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"an experiment is given like {EXAMPLE}."
+        raise UserError(f"the config file {str(file)!r} does not exist; {hint}")
+    try:
+        return ConfigFileFlagParser("config").parse(path)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's file does wrong
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"the config file {path} cannot be loaded: {reason[-1]}") from error
+
+
+def _dotted(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All fields of a ConfigDict, those inside of a field with dots in their name."""
+    for name, value in config.items():
+        yield prefix + name, value
+        if hasattr(value, "items"):
+            yield from _dotted(value, f"{prefix}{name}.")

@@ -1,0 +1,151 @@
+"""The supernet: its published size, and the equality of its four evaluations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.core.errors import UserError
+from jaxnas.networks.cell_supernet import cell_supernet, layer_plan
+from jaxnas.networks.mixed_cell import EVALUATIONS
+from jaxnas.spaces.cell import cell_edges, cell_space
+
+OPERATIONS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
+NODES = 2
+EDGES = len(cell_edges(NODES))
+
+
+def build(evaluation, layers=3, **settings):
+    return cell_supernet(
+        channels=2, layers=layers, classes=3, nodes=NODES, operations=OPERATIONS, evaluation=evaluation, **settings
+    )
+
+
+def gates_of(kind):
+    gates = {}
+    for number, part in enumerate(("normal", "reduce")):
+        logits = jax.random.normal(jax.random.key(number), (EDGES, len(OPERATIONS)))
+        soft = jax.nn.softmax(logits)
+        gates[part] = soft if kind == "mixture" else jax.nn.one_hot(jnp.argmax(logits, -1), len(OPERATIONS))
+    return gates
+
+
+def value_and_gradients(network, params, gates, images):
+    def loss(params, gates):
+        logits = network.apply(params, gates, images)
+        return jnp.sum(jnp.sin(logits)), logits
+
+    gradients, logits = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, gates)
+    return logits, *gradients
+
+
+def double(tree):
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
+
+
+def assert_close(actual, expected):
+    # Batch statistics of nearly constant maps amplify rounding; in float64 what is left is far below this.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), actual, expected)
+
+
+def test_size_of_the_published_supernet():
+    shapes = jax.eval_shape(cell_supernet(channels=16, layers=8, classes=10).init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 1_930_618
+    assert sum(np.prod(shape) for shape in cell_space().shapes.values()) == 2 * 14 * 8
+
+
+@pytest.mark.parametrize("layers", [1, 3, 4, 8, 20])
+def test_channels_double_at_the_two_reductions(layers):
+    plan = layer_plan(16, layers, 4)
+    reductions = [number for number, layer in enumerate(plan) if layer.part == "reduce"]
+    assert reductions == sorted({layers // 3, 2 * layers // 3})
+    assert [layer.channels for layer in plan] == [16 * 2 ** sum(r <= i for r in reductions) for i in range(layers)]
+
+
+@pytest.mark.parametrize("kind", ["mixture", "one-hot"])
+def test_evaluations_agree(kind):
+    """The same function of the same weights, in values and in gradients for weights and gates."""
+    with jax.enable_x64(True):
+        gates = double(gates_of(kind))
+        params = double(build("plain").init(jax.random.key(1)))
+        images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3), jnp.float64)
+        expected = value_and_gradients(build("plain"), params, gates, images)
+        for evaluation in ("wide", "tape"):
+            assert_close(value_and_gradients(build(evaluation), params, gates, images), expected)
+        if kind == "one-hot":
+            logits, params_bar, gates_bar = value_and_gradients(build("single_path"), params, gates, images)
+            assert_close((logits, params_bar), expected[:2])
+            # The gate of the operation that ran has its gradient; the others, which did not run, have none.
+            assert_close(gates_bar, jax.tree.map(jnp.multiply, expected[2], gates))
+
+
+def test_a_longer_stage_is_a_loop_over_the_same_cells():
+    """Seven layers have stages of up to three normal cells, whose bodies are one loop: equal to cell after cell."""
+    with jax.enable_x64(True):
+        network, gates = build("tape", layers=7), double(gates_of("mixture"))
+        params = double(network.init(jax.random.key(1)))
+        images = jax.random.normal(jax.random.key(2), (2, 4, 4, 3), jnp.float64)
+        with jax.disable_jit(False):
+            looped = jax.jit(network.apply)(params, gates, images)
+        import jaxnas.networks.cell_supernet as module
+
+        stages = module._stages
+        module._stages = lambda plan: [[number] for number in range(len(plan))]
+        try:
+            apart = jax.jit(build("tape", layers=7).apply)(params, gates, images)
+        finally:
+            module._stages = stages
+        assert_close(looped, apart)
+
+
+def test_bare_gates_add_the_cotangent_sum_of_the_published_code():
+    """GDAS's code adds a gate that was not selected to the node: its derivative is the node's summed cotangent."""
+    from jaxnas.networks.mixed_cell import Cell, selected
+
+    cell = Cell(("none", "skip_connect", "max_pool_3x3"), ((0, 0), (1, 0)), False, None, True)
+    image = jax.random.normal(jax.random.key(0), (2, 4, 4, 1))
+    cotangent = jax.random.normal(jax.random.key(1), image.shape)
+    gates = jnp.asarray([0.0, 1.0, 0.0])
+
+    def published(gates):  # Σ over operations of gate · output if selected, else the bare gate
+        return jnp.vdot(cotangent, gates[1] * image + gates[0] + gates[2])
+
+    actual = jax.grad(lambda gates: jnp.vdot(cotangent, selected(cell, 1, image, {}, gates)))(gates)
+    np.testing.assert_allclose(actual, jax.grad(published)(gates), rtol=1e-5)
+
+
+def test_active_names_exactly_the_weights_with_a_gradient():
+    network, gates = build("single_path"), gates_of("one-hot")
+    params = network.init(jax.random.key(1))
+    images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
+    _, gradient, _ = value_and_gradients(network, params, gates, images)
+    # Weights feeding a batch norm's mean have no gradient at all, so only the inactive direction is exact.
+    jax.tree.map(
+        lambda active, g: np.testing.assert_array_equal(jnp.where(active, 0.0, g), 0.0), network.active(gates), gradient
+    )
+    for layer in network.active(gates)["cells"]:
+        for group in layer["edges"].values():
+            for weights in group.values():
+                assert all(leaf.dtype == bool for leaf in weights.values())
+
+
+def test_vmap_over_weights_equals_one_by_one():
+    network, gates = build("tape"), gates_of("mixture")
+    params = [network.init(jax.random.key(seed)) for seed in (1, 2)]
+    images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+    together = jax.jit(jax.vmap(lambda p: network.apply(p, gates, images)))(stacked)
+    for number, one in enumerate(params):
+        np.testing.assert_allclose(together[number], network.apply(one, gates, images), rtol=2e-3, atol=2e-3)
+
+
+def test_sizes_that_cannot_be_halved_are_refused():
+    network = build("tape")
+    with pytest.raises(UserError, match="9×8 pixels cannot be halved 2 times"):
+        jax.eval_shape(network.apply, network.init(jax.random.key(0)), gates_of("mixture"), jnp.zeros((2, 9, 8, 3)))
+
+
+def test_unknown_evaluation_is_refused_with_the_nearest_name():
+    with pytest.raises(UserError, match=r"unknown evaluation 'tap'; did you mean 'tape'\?"):
+        build("tap")
+    assert set(EVALUATIONS) == {"plain", "wide", "tape", "single_path"}

@@ -1,0 +1,140 @@
+"""Figures: deterministic, themed, free of identifiers that collide, and right in what they show."""
+
+import re
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+from fake_record import OPERATIONS, cell_edges
+
+from jaxnas.report.dynamics import settled
+from jaxnas.report.figures import Series, comparison, curves, shares, short
+from jaxnas.report.heatmaps import decisions, edge_panels
+from jaxnas.report.palette import VARIABLES
+
+EDGES = cell_edges(2)
+DERIVED = {(0, 0): "skip_connect", (1, 0): "sep_conv_3x3", (0, 1): "max_pool_3x3", (2, 1): "none"}
+
+
+def chances(*shape):
+    return np.random.default_rng(0).dirichlet(np.ones(len(OPERATIONS)), size=shape)
+
+
+FIGURES = {
+    "curves": lambda name: curves([Series("a", np.ones((2, 3))), Series("b", np.arange(3.0)[None])], name, "x"),
+    "one epoch": lambda name: curves([Series("a", np.ones((2, 1)))], name, "x", percent=True),
+    "gaps": lambda name: curves([Series("a", np.array([[np.nan, 1, np.inf], [np.nan, 3, np.nan]]))], name, "x"),
+    "shares": lambda name: shares(chances(2, 4, len(EDGES)), OPERATIONS, name, "x"),
+    "comparison": lambda name: comparison({0: 0.9, 1: 0.8}, {1: 0.7}, 1, name, "x"),
+    "decisions": lambda name: decisions(chances(4, len(EDGES)), OPERATIONS, EDGES, DERIVED, name, "x"),
+    "panels": lambda name: edge_panels(chances(4, len(EDGES)), OPERATIONS, EDGES, DERIVED, name, "x"),
+    "panels, one epoch": lambda name: edge_panels(chances(1, len(EDGES)), OPERATIONS, EDGES, {}, name, "x"),
+}
+every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES.keys())
+
+
+class Identifiers(HTMLParser):
+    """Collects identifiers and references."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.own, self.used = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.own.append(value)
+            self.used += re.findall(r"url\(#(.*?)\)", value or "")
+            if name == "href":
+                self.used.append(value.removeprefix("#"))
+
+
+@every_figure
+def test_a_figure_is_the_same_every_time(draw):
+    assert draw("name") == draw("name")
+
+
+@every_figure
+def test_two_figures_share_no_identifier_and_refer_to_their_own(draw):
+    first, second = Identifiers(draw("first")), Identifiers(draw("second"))
+    assert not set(first.own) & set(second.own)
+    assert len(set(first.own)) == len(first.own)
+    assert {used for used in first.used if not used.startswith("data:")} <= set(first.own)
+
+
+@every_figure
+def test_a_figure_follows_the_theme_and_needs_nothing_else(draw):
+    svg = draw("name")
+    assert svg.startswith("<svg ") and svg.endswith("</svg>")
+    assert "http" not in svg
+    assert "#000000" not in svg  # black would vanish on dark ground
+    assert not any(stand_in in svg for stand_in in VARIABLES)
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", svg)
+
+
+def test_a_users_own_settings_neither_matter_nor_change():
+    plain = FIGURES["curves"]("name")
+    with matplotlib.rc_context({"lines.linewidth": 9.0, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert FIGURES["curves"]("name") == plain
+        assert matplotlib.rcParams["axes.facecolor"] == "red"
+
+
+def test_the_end_of_a_curve_shows_the_mean_over_the_seeds_that_have_a_value():
+    values = np.array([[1.0, 2.0, 0.25], [3.0, 4.0, 0.75], [5.0, 6.0, np.nan]])
+    assert ">loss 0.5</text>" in curves([Series("loss", values)], "name", "x")
+    assert ">loss 50.0%</text>" in curves([Series("loss", values)], "name", "x", percent=True)
+    assert ">loss</text>" in curves([Series("loss", values)], "name", "x", valued=False)
+
+
+def test_labels_at_the_ends_do_not_overlap():
+    values = np.ones((1, 2))
+    svg = curves([Series(f"label{number}", values) for number in range(8)], "name", "x")
+    heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)"[^>]*>label', svg))
+    assert len(heights) == 8
+    assert np.diff(heights).min() > 11
+
+
+def test_shares_are_means_over_edges_and_seeds():
+    probabilities = np.zeros((2, 1, 2, 2))
+    probabilities[..., 0], probabilities[..., 1] = 0.25, 0.75
+    probabilities[1, 0, 1] = [1, 0]
+    svg = shares(probabilities, ("none", "skip_connect"), "name", "x")
+    assert ">none 43.8%</text>" in svg  # (3 · 0.25 + 1) / 4
+    assert ">skip 56.2%</text>" in svg
+
+
+def test_the_decision_map_names_what_was_derived():
+    svg = FIGURES["decisions"]("name")
+    for operation in DERIVED.values():
+        assert f">{operation}</text>" in svg
+    assert svg.count("<image") == len(EDGES)
+
+
+def test_every_edge_has_a_panel():
+    assert FIGURES["panels"]("name").count("<image") == len(EDGES)
+
+
+@pytest.mark.parametrize(
+    ("leaders", "shares_"),
+    [([0, 0, 0], [1, 1, 1]), ([1, 0, 0], [0, 1, 1]), ([0, 1, 0], [0, 0, 1]), ([0], [1])],
+)
+def test_an_edge_is_settled_from_when_its_leader_stays(leaders, shares_):
+    probabilities = np.eye(2)[leaders][None, :, None]
+    np.testing.assert_array_equal(settled(probabilities), [shares_])
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        ("sep_conv_3x3", "sep 3×3"),
+        ("skip_connect", "skip"),
+        ("max_pool_3x3", "max 3×3"),
+        ("conv_7x1_1x7", "conv 7×1 1×7"),
+        ("none", "none"),
+        ("mine", "mine"),
+    ],
+)
+def test_short_names(operation, name):
+    assert short(operation) == name

@@ -1,0 +1,51 @@
+"""Colours can be told apart, also by readers with the common kinds of colour blindness, and carry legible text."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from jaxnas.report.palette import OPERATIONS, channels, color, contrast, text_on
+
+# Machado, Oliveira & Fernandes 2009, severity 1, for linear sRGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+# Ottosson 2020: Oklab.
+TO_CONES = [
+    [0.4122214708, 0.5363325363, 0.0514459929],
+    [0.2119034982, 0.6806995451, 0.1073969566],
+    [0.0883024619, 0.2817188376, 0.6299787005],
+]
+TO_LAB = [
+    [0.2104542553, 0.7936177850, -0.0040720468],
+    [1.9779984951, -2.4285922050, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.8086757660],
+]
+
+
+def seen(rgb, vision):
+    """#rrggbb as Oklab coordinates under a kind of vision."""
+    values = np.asarray(channels(rgb))
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return np.asarray(TO_LAB) @ np.cbrt(np.asarray(TO_CONES) @ np.clip(np.asarray(VISION[vision]) @ linear, 0, 1))
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_operations_can_be_told_apart(vision):
+    for first, second in itertools.combinations(OPERATIONS, 2):
+        distance = np.linalg.norm(seen(OPERATIONS[first], vision) - seen(OPERATIONS[second], vision))
+        assert distance > 0.09, (first, second)  # about four times what is just noticeable side by side
+
+
+@pytest.mark.parametrize("operation", [*OPERATIONS, "an_operation_of_my_own", "another"])
+def test_text_on_a_colour_is_legible(operation):
+    background = color(operation)
+    assert contrast(background, text_on(background)) >= 4.5  # WCAG 2.2, level AA
+
+
+def test_contrast_of_black_and_white_is_21():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#406ebe", "#406ebe") == 1
