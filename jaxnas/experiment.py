@@ -28,7 +28,7 @@ from jaxnas.train.logging import MetricLog
 from jaxnas.train.loop import Outcome, Surroundings, train
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState, Task, rehearse
-from jaxnas.train.workdir import Workdir, prepare, refuse_changes
+from jaxnas.train.workdir import Workdir, prepare, read_json, refuse_changes, write_json
 
 # Fields that may differ when a run is continued, because no result depends on them.
 FREE_FIELDS = ("checkpoint", "data.path")
@@ -53,7 +53,7 @@ class Session:
         """Runs one task of the run, from its newest checkpoint on if it has one."""
         around = Surroundings(seeds, self.made.cadence, self.log, self.stop)
         keep = self.made.config["checkpoint"]["keep"]
-        with Checkpoints(self.folder.path / "checkpoints" / name, keep=keep) as checkpoints:
+        with Checkpoints(self.folder / "checkpoints" / name, keep=keep) as checkpoints:
             outcome = train(task, shapes, data, around, checkpoints, self.steps_before)
         self.steps_before += task.steps
         return outcome
@@ -69,13 +69,12 @@ def search(config: ConfigDict, workdir: str | Path) -> Mapping[str, Any]:
     """
     made = plan(config)
     with prepare(workdir) as folder:
-        config_file, result_file = folder.path / "config.json", folder.path / "result.json"
-        if config_file.exists() and (folder.path / "checkpoints").exists():
-            refuse_changes(folder.read_json("config.json"), made.config, FREE_FIELDS)
-        if result_file.exists():
+        if (folder / "config.json").exists() and (folder / "checkpoints").exists():
+            refuse_changes(read_json(folder / "config.json"), made.config, FREE_FIELDS)
+        if (folder / "result.json").exists():
             print(f"{folder.path} holds this run, finished; nothing is left to do.", file=sys.stderr)
-            return folder.read_json("result.json")
-        folder.write_json("config.json", made.config)
+            return read_json(folder / "result.json")
+        write_json(folder / "config.json", made.config)
         with MetricLog(folder.path) as log, StopRequest() as stop:
             return _run(Session(made, folder, log, stop))
 
@@ -101,8 +100,8 @@ def _run(session: Session) -> Mapping[str, Any]:
         edges=cell_edges(made.config["space"]["nodes"]),
         retraining={kind: _stacked([one.history for one in entries]) for kind, entries in trained.items() if entries},
     )
-    write_report(session.folder.path / "report.html", record)
-    session.folder.write_json("result.json", result)
+    write_report(session.folder / "report.html", record)
+    write_json(session.folder / "result.json", result)
     return result
 
 

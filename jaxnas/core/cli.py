@@ -6,6 +6,7 @@ and mistakes are answered at once; a launcher should import what it runs only wh
 
 import difflib
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,14 +78,17 @@ def _usage(program: str, description: str, flags: Mapping[str, Flag], config: bo
 def _parse(arguments: list[str], flags: Mapping[str, Flag], config: bool) -> "FlagValues":
     """All flags' values; raises UserError for whatever is wrong with them or with the config."""
     from absl.flags import DEFINE_string, Error, FlagValues, IllegalFlagValueError, UnrecognizedFlagError
-    from ml_collections import config_flags
+    from ml_collections.config_flags import DEFINE_config_dict
 
-    values = FlagValues()
+    values, fields = FlagValues(), {}
     for name, flag in flags.items():
         DEFINE_string(name, flag.default, flag.help, flag_values=values)
-    fields = _check_fields(arguments) if config else {}
     if config:
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+        path, arguments = _take_config(arguments)
+        loaded = _load(path)
+        fields = dict(_dotted(loaded))
+        _check_names(arguments, fields)
+        DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=arguments)
     try:
         rest = values(arguments)[1:]
     except UnrecognizedFlagError as error:
@@ -101,23 +105,26 @@ def _parse(arguments: list[str], flags: Mapping[str, Flag], config: bool) -> "Fl
     return values
 
 
-def _check_fields(arguments: Sequence[str]) -> Mapping[str, Any]:
-    """The fields of the config file by their dotted names.
-
-    Raises UserError unless one config file is given and loads, and has every field that the command line names.
-    """
+def _take_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The value of --config, and the other arguments; raises UserError unless there is exactly one."""
     given = [number for number, argument in enumerate(arguments) if re.match(r"--?config(=|$)", argument)]
     if len(given) > 1:
         raise UserError("the flag --config is given twice.")
-    path = "=".join(arguments[given[0]].split("=")[1:]) or "".join(arguments[given[0] + 1 :][:1]) if given else ""
+    first = given[0] if given else len(arguments)
+    _, equals, path = "".join(arguments[first : first + 1]).partition("=")
+    after = first + (1 if equals else 2)  # --config=FILE, or --config FILE
+    path = path if equals else "".join(arguments[first + 1 : after])
     if not path:
         raise UserError(f"the flag --config is missing: give the file of an experiment, such as {EXAMPLE}.")
-    fields = dict(_dotted(_load(path)))
+    return path, [*arguments[:first], *arguments[after:]]
+
+
+def _check_names(arguments: Sequence[str], fields: Mapping[str, Any]) -> None:
+    """Raises UserError unless the config has every field that the command line names."""
     for argument in arguments[1:]:
         match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
         if match and match[1] not in fields:
             raise unknown("config field", match[1], fields)
-    return fields
 
 
 def _misfit(message: str, fields: Mapping[str, Any]) -> UserError:
@@ -134,22 +141,22 @@ def _misfit(message: str, fields: Mapping[str, Any]) -> UserError:
 
 
 def _load(path: str) -> Any:
-    """The config that a file makes, as config_flags would; raises UserError if there is no such file or it fails."""
-    from ml_collections.config_flags.config_flags import ConfigFileFlagParser
-
-    file = Path(path.split(":", 1)[0])
+    """The ConfigDict that FILE makes, or FILE:ARGUMENT; raises UserError if there is no such file or it fails."""
+    name, *argument = path.split(":", 1)
+    file = Path(name)
     if not file.is_file():
         others = [str(other) for other in file.parent.glob("*.py")] if file.parent.is_dir() else []
         near = difflib.get_close_matches(str(file), others, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"an experiment is given like {EXAMPLE}."
-        raise UserError(f"the config file {str(file)!r} does not exist; {hint}")
+        raise UserError(f"the config file {name!r} does not exist; {hint}")
     try:
-        return ConfigFileFlagParser("config").parse(path)
+        config = runpy.run_path(name)["get_config"](*argument)
+        config.lock()
     except UserError:
         raise
     except Exception as error:  # whatever the user's file does wrong
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"the config file {path} cannot be loaded: {reason[-1]}") from error
+        raise UserError(f"the config file {name} cannot be loaded, {type(error).__name__}: {error}") from error
+    return config
 
 
 def _dotted(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -43,9 +43,9 @@ def _tiles(record: RunRecord) -> list[str]:
         tiles.append(_tile("Parameters", count(cost.get("params")), whose))
         tiles.append(_tile("Mult-adds", count(cost.get("mult_adds")), "for one image"))
     if seconds:
-        shares = ", ".join(f"{text(name)} {duration(value)}" for name, value in seconds.items())
+        parts = [f"{text(name)} {duration(value)}".replace(" ", "&nbsp;") for name, value in seconds.items()]
         total = sum(value for value in seconds.values() if value is not None)
-        tiles.append(_tile("Time", duration(total), shares))
+        tiles.append(_tile("Time", duration(total), ", ".join(parts)))
     return tiles
 
 

@@ -104,7 +104,7 @@ def unrolled(
         gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, gates, batches.valid)
         (value, metrics), (direction, direct) = gradients
         direction = mean(direction)
-        epsilon = 0.01 / optax.global_norm(direction)
+        epsilon = 0.01 / optax.tree.norm(direction)
 
         def train_gradient(sign):  # both perturbations run through one compiled body
             shifted = jax.tree.map(lambda w, d: w + sign * epsilon * d, state.params, direction)

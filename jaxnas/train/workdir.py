@@ -160,11 +160,10 @@ def plain(data: Any) -> Any:
         return {str(key): plain(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [plain(value) for value in data]
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    if hasattr(data, "tolist"):  # arrays and numpy's scalars
-        return plain(data.tolist())
-    return data
+    if isinstance(data, float):
+        return float(data) if math.isfinite(data) else None
+    to_list = getattr(data, "tolist", None)  # arrays, and numpy's scalars
+    return data if to_list is None else plain(to_list())
 
 
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str] = ()) -> list[str]:

@@ -115,8 +115,8 @@ def test_published_cells_are_in_the_space(name):
     [
         ({}, "normal has 5 nodes, but the cells of this space have 4"),
         ({"normal": (("skip_connect", 0),) * 2 + ZOO["DARTS_V2"].normal[2:]}, "node 0 of normal reads state 0 twice"),
-        ({"normal": (("sep_conv_7x7", 0),) + ZOO["DARTS_V2"].normal[1:]}, "'sep_conv_7x7'; did you mean 'sep_conv"),
-        ({"normal": (("none", 0),) + ZOO["DARTS_V2"].normal[1:]}, "operation at node 0 of normal: 'none'"),
+        ({"normal": (("sep_conv_7x7", 0), *ZOO["DARTS_V2"].normal[1:])}, "'sep_conv_7x7'; did you mean 'sep_conv"),
+        ({"normal": (("none", 0), *ZOO["DARTS_V2"].normal[1:])}, "operation at node 0 of normal: 'none'"),
         ({"normal_concat": (2, 3, 4)}, r"normal_concat is \[2, 3, 4\]"),
         ({"reduce_concat": (3, 2, 4, 5)}, r"reduce_concat is \[3, 2, 4, 5\]"),
     ],

@@ -1,0 +1,56 @@
+"""Searches an architecture, trains what was found beside a random one, and reports.
+
+Writes config.json, metrics.jsonl, tensorboard/, checkpoints/, result.json and report.html into the working directory.
+The same command continues a run that was stopped or killed.
+"""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def run(config: Any, workdir: str) -> int:
+    """Runs or continues the search of a config in `workdir`; returns the exit code."""
+    from jaxnas.core.cache import enable_compilation_cache
+    from jaxnas.experiment import search
+    from jaxnas.train.loop import Stopped
+
+    enable_compilation_cache()
+    try:
+        result = search(config, workdir)
+    except Stopped as stopped:
+        print(f"{stopped}; the same command continues it.", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    print(summary(result, workdir))
+    return 0
+
+
+def summary(result: Any, workdir: str) -> str:
+    """What a person wants to know of a finished run, as text."""
+    lines = [
+        "",
+        f"genotype   {result['genotype']}",
+        f"size       {result['cost']['params']:,} parameters, {result['cost']['mult_adds']:,} mult-adds",
+        f"accuracy   {result['retrained_accuracy']:.2%} on the test split after training it from scratch",
+    ]
+    if result["random_baseline"]:
+        lines.append(
+            f"random     {result['random_baseline']['retrained_accuracy']:.2%} for a random architecture, same budget"
+        )
+    if len(result["seeds"]) > 1:
+        for name, label in (("retrained_accuracy", "found"), ("random_accuracy", "random")):
+            values = result["summary"][name]
+            if values["mean"] is not None:
+                lines.append(
+                    f"{label:<10} {values['mean']:.2%} ± {values['std']:.2%} over {len(result['seeds'])} seeds"
+                )
+    return "\n".join([*lines, f"report     {Path(workdir) / 'report.html'}"])
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from jaxnas.core.cli import Flag, main
+
+    workdir = Flag("the directory of the run, made if missing; one that holds a run is continued")
+    sys.exit(main(run, description=__doc__ or "", flags={"workdir": workdir}))

@@ -1,0 +1,208 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnas.core.errors import UserError
+from jaxnas.networks.cell_network import Cell, CellNetwork
+from jaxnas.networks.cell_operations import OPERATIONS, FactorizedReduction
+from jaxnas.spaces.zoo import ZOO, Genotype
+
+POOLS = Genotype((("max_pool_3x3", 0), ("skip_connect", 1)), (2,), (("avg_pool_3x3", 0), ("skip_connect", 1)), (2,))
+SMALL = CellNetwork(POOLS, channels=4, layers=2, classes=3)
+
+
+def images_of(*shape):
+    return jax.random.normal(jax.random.key(0), shape)
+
+
+@functools.cache
+def variables_of(network, shape):
+    return jax.jit(lambda key: network.init(key, jnp.zeros((1, *shape)), train=False))(jax.random.key(1))
+
+
+def shapes_of(network, images, train, **streams):
+    """The logits' shapes of initialising and applying a network, without computing anything."""
+
+    def run(images):
+        variables = network.init(jax.random.key(0), images, train=False)
+        mutable = ["batch_stats"] if train else False
+        result = network.apply(variables, images, train=train, mutable=mutable, **streams)
+        return result[0] if train else result
+
+    return jax.tree.map(jnp.shape, jax.eval_shape(run, jax.ShapeDtypeStruct(images, jnp.float32)))
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(("stem", "size"), [("cifar", (8, 8, 3)), ("cifar", (7, 5, 1)), ("imagenet", (33, 40, 2))])
+def test_published_cells_take_images_of_any_size(name, stem, size):
+    network = CellNetwork(ZOO[name], channels=2, layers=3, classes=7, stem=stem)
+    assert shapes_of(network, (4, *size), train=True) == ((4, 7), None)
+
+
+@pytest.mark.parametrize(("stem", "size"), [("cifar", 32), ("cifar", 45), ("imagenet", 224), ("imagenet", 200)])
+def test_the_auxiliary_head_answers_in_training_only(stem, size):
+    network = CellNetwork(ZOO["DARTS_V2"], channels=2, layers=3, classes=7, stem=stem, auxiliary=True)
+    assert shapes_of(network, (4, size, size, 3), train=True) == ((4, 7), (4, 7))
+    assert shapes_of(network, (4, size, size, 3), train=False) == ((4, 7), None)
+
+
+@pytest.mark.parametrize(("stem", "size", "map_size"), [("cifar", 28, 7), ("imagenet", 192, 6)])
+def test_maps_too_small_for_the_auxiliary_head(stem, size, map_size):
+    network = CellNetwork(ZOO["DARTS_V2"], channels=2, layers=3, classes=7, stem=stem, auxiliary=True)
+    with pytest.raises(UserError, match=f"gets {map_size}x{map_size}; take larger images"):
+        shapes_of(network, (4, size, size, 3), train=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": 0}, "at least 1 layer"),
+        ({"channels": 0}, "at least 1 of channels"),
+        ({"classes": 0}, "at least 1 of classes"),
+        ({"stem": "imagnet"}, "did you mean 'imagenet'"),
+        ({"stem": "imagenet", "channels": 3}, "channels has to be even"),
+        ({"genotype": POOLS._replace(normal=(("skip", 0), ("skip_connect", 1)))}, "did you mean 'skip_connect'"),
+    ],
+)
+def test_mistaken_settings(changes, message):
+    settings = {"genotype": POOLS, "channels": 4, "layers": 2, "classes": 3} | changes
+    with pytest.raises(UserError, match=message):
+        CellNetwork(**settings)
+
+
+def apply_operation(name, stride, images):
+    module = OPERATIONS[name](images.shape[-1], stride, None, name)
+    variables = module.init(jax.random.key(1), images, True)
+    return variables, module.apply(variables, images, True, mutable=["batch_stats"])[0]
+
+
+def normalized(images):
+    return (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-5)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(("stride", "size"), [(1, (5, 4)), (2, (6, 4)), (2, (5, 7))])
+def test_operations_round_sizes_up(name, stride, size):
+    _, output = apply_operation(name, stride, images_of(2, *size, 2))
+    assert output.shape == (2, -(-size[0] // stride), -(-size[1] // stride), 2)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rows_then_columns(stride):
+    """A 1×7 convolution strided along rows and a 7×1 one strided along columns, each with one kernel of lax."""
+    images = images_of(2, 6, 5, 3)
+    variables, output = apply_operation("conv_7x1_1x7", stride, images)
+    rows, columns = (variables["params"][name]["kernel"] for name in ("rows", "columns"))
+    convolve = functools.partial(lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    hidden = convolve(jax.nn.relu(images), rows, (1, stride), ((0, 0), (3, 3)))
+    hidden = convolve(hidden, columns.swapaxes(0, 1), (stride, 1), ((3, 3), (0, 0)))
+    np.testing.assert_allclose(output, normalized(np.asarray(hidden)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 3)])
+def test_factorized_reduction(size):
+    images = images_of(2, *size, 3)
+    module = FactorizedReduction(4, None)
+    variables = module.init(jax.random.key(1), images, True)
+    output = module.apply(variables, images, True, mutable=["batch_stats"])[0]
+    grown = np.maximum(np.pad(images, ((0, 0), (0, size[0] % 2), (0, size[1] % 2), (0, 0))), 0)
+    halves = [
+        grown[:, start::2, start::2] @ variables["params"][name]["kernel"][0, 0]
+        for start, name in enumerate(("even", "odd"))
+    ]
+    np.testing.assert_allclose(output, normalized(np.concatenate(halves, axis=-1)), rtol=1e-4, atol=1e-4)
+
+
+def test_weights_start_as_in_pytorch():
+    """Uniform on ±1/√fan-in: the largest is near the bound, and the mean square is a third of the bound's."""
+    network = CellNetwork(ZOO["AmoebaNet"], channels=8, layers=2, classes=50, auxiliary=True)
+    params = variables_of(network, (32, 32, 3))["params"]
+    kernels = [
+        (path[-2].key, leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if path[-1].key == "kernel" and leaf.size >= 256
+    ]
+    assert len(kernels) > 20
+    for name, kernel in kernels:
+        # Depthwise kernels are [size, size, channels], and every channel sees itself alone.
+        fan_in = kernel.size // kernel.shape[-1]
+        assert kernel.ndim == 3 if name.startswith("depthwise") else kernel.ndim in (2, 4)
+        scaled = np.asarray(kernel) * np.sqrt(fan_in)
+        assert 0.97 < np.abs(scaled).max() <= 1.0
+        assert abs(np.mean(scaled**2) - 1 / 3) < 5 * np.sqrt(4 / 45 / scaled.size)
+        assert abs(np.mean(scaled)) < 5 * np.sqrt(1 / 3 / scaled.size)
+
+
+def test_running_statistics_move_a_tenth_towards_the_batch():
+    images = 2 + images_of(5, 6, 6, 3)
+    variables = variables_of(SMALL, (6, 6, 3))
+    updated = SMALL.apply(variables, images, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+    kernel = variables["params"]["stem"]["convolution_0"]["kernel"]
+    stem = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    stats = updated["stem"]["normalization_0"]["batch_norm"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * stem.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * stem.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_evaluation_treats_every_example_by_itself():
+    images = images_of(3, 6, 6, 3)
+    variables = variables_of(SMALL, (6, 6, 3))
+    together = SMALL.apply(variables, images, train=False)[0]
+    alone = jnp.concatenate([SMALL.apply(variables, images[i : i + 1], train=False)[0] for i in range(3)])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_shared_over_devices_are_those_of_the_whole_batch():
+    images = images_of(8, 6, 6, 3)
+    variables = variables_of(SMALL, (6, 6, 3))
+    whole, whole_stats = SMALL.apply(variables, images, train=True, mutable=["batch_stats"])
+    shared = SMALL.clone(axis_name="devices")
+
+    def on_one_device(images):
+        return shared.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    parts, stats = jax.vmap(on_one_device, axis_name="devices")(images.reshape(4, 2, 6, 6, 3))
+    np.testing.assert_allclose(parts[0].reshape(8, 3), whole[0], rtol=1e-3, atol=1e-4)
+    jax.tree.map(lambda part, all_: np.testing.assert_allclose(part[0], all_, rtol=1e-4, atol=1e-5), stats, whole_stats)
+
+
+def cell_output(edges, images, rate, reduction=False):
+    cell = Cell(edges, (2,), 4, reduction, halve_first=False, axis_name=None)
+    variables = cell.init(jax.random.key(1), images, images, False, 0.0)
+    rngs = {"drop_path": jax.random.key(2)}
+    return cell.apply(variables, images, images, True, rate, rngs=rngs, mutable=["batch_stats"])[0]
+
+
+def test_drop_path_drops_examples_and_rescales_the_rest():
+    images = images_of(64, 4, 4, 3)
+    edges = (("max_pool_3x3", 0), ("none", 0))
+    kept, dropped = (np.asarray(cell_output(edges, images, rate)) for rate in (0.0, 0.25))
+    gone = np.all(dropped == 0, axis=(1, 2, 3))
+    np.testing.assert_allclose(dropped[~gone], kept[~gone] / 0.75, rtol=1e-5)
+    assert abs(gone.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 64)
+
+
+def test_drop_path_spares_the_identity_but_not_a_strided_skip():
+    images = images_of(8, 4, 4, 3)
+    edges = (("skip_connect", 0), ("none", 1))
+    np.testing.assert_array_equal(cell_output(edges, images, 0.9), cell_output(edges, images, 0.0))
+    strided = [cell_output(edges, images, rate, reduction=True) for rate in (0.9, 0.0)]
+    assert np.any(np.all(strided[0] == 0, axis=(1, 2, 3))) and not np.any(np.all(strided[1] == 0, axis=(1, 2, 3)))
+
+
+def test_the_drop_path_rate_may_be_traced():
+    variables = variables_of(SMALL, (6, 6, 3))
+
+    @jax.jit
+    def logits(rate):
+        rngs = {"drop_path": jax.random.key(0)}
+        images = images_of(4, 6, 6, 3)
+        return SMALL.apply(variables, images, train=True, drop_path_rate=rate, rngs=rngs, mutable=["batch_stats"])[0][0]
+
+    undropped = SMALL.apply(variables, images_of(4, 6, 6, 3), train=True, mutable=["batch_stats"])[0][0]
+    np.testing.assert_allclose(logits(0.0), undropped, rtol=1e-4, atol=1e-5)
+    assert np.max(np.abs(logits(0.5) - undropped)) > 1e-3
