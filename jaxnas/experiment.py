@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxnas import __version__
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture
 from jaxnas.costs.counting import network_cost
@@ -161,8 +162,8 @@ def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Traine
             "retrained_accuracy": _summary([one.entry["retrained_accuracy"] for one in trained["found"]]),
             "random_accuracy": _summary([one.entry["retrained_accuracy"] for one in trained["random"]]),
         },
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in ("jaxnas", "jax", "flax", "optax", "orbax-checkpoint")},
+        "versions": {"python": platform.python_version(), "jaxnas": __version__}
+        | {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")},
         "device": f"{made.devices.count} × {jax.devices()[0].device_kind}",
         "seconds": {
             "compile": searched.seconds["compile"] + sum(one["compile"] for one in retraining),

@@ -100,7 +100,7 @@ def _parse(arguments: list[str], flags: Mapping[str, Flag], config: bool) -> "Fl
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value.")
     for name in flags:
-        if values[name].value is None:
+        if not values[name].value and flags[name].default is None:
             raise UserError(f"the flag --{name} is missing: {flags[name].help}.")
     return values
 

@@ -9,20 +9,17 @@ are part of the metadata.
 import contextlib
 import hashlib
 import json
-import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import PyTree
-from jaxnas.train import snapshot
+from jaxnas.train import snapshot, storage
 from jaxnas.train.workdir import disk_errors, disk_problem
 
 
@@ -44,7 +41,7 @@ class Checkpoints:
     def __init__(self, directory: str | os.PathLike[str], *, keep: int = 2) -> None:
         self._directory = Path(directory).absolute()
         self._keep = keep
-        self._manager: Any = None  # Orbax's; it lists the directory once, when the first save makes it
+        self._manager: Any = None  # made by the first save
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -67,7 +64,7 @@ class Checkpoints:
         """
         score = score if score is not None and math.isfinite(score) else None
         with self._guard():
-            manager, scores, ocp = self._open()
+            manager, scores = self._open()
             latest = manager.latest_step()
             if latest is not None and latest >= step:
                 raise UserError(
@@ -75,11 +72,10 @@ class Checkpoints:
                     f"{latest}; continue from that one, or choose another --workdir."
                 )
             leaves = snapshot.take(state)
-            content = {"metadata": metadata, "score": score, "layout": snapshot.layout(state)}
+            content = {"metadata": dict(metadata), "score": score, "layout": snapshot.layout(state)}
             sealed = _seal(content | {"sha256": snapshot.digest(leaves)})
             scores[step] = score
-            state_args = ocp.args.StandardSave(_with_elements(leaves))
-            if not manager.save(step, args=ocp.args.Composite(state=state_args, meta=ocp.args.JsonSave(sealed))):
+            if not storage.start_save(manager, step, leaves, sealed):
                 raise UserError(f"the checkpoint of step {step} was not saved: Orbax declined it and gave no reason.")
 
     def wait(self) -> None:
@@ -113,7 +109,8 @@ class Checkpoints:
             try:
                 content = self._read_content(step)
                 self._check_layout(step, content["layout"], template)
-                leaves = self._read_leaves(step, template)
+                with self._reading(step):
+                    leaves = storage.read_leaves(self._directory / str(step), snapshot.blank(template))
                 if snapshot.digest(leaves) != content["sha256"]:
                     raise _Damaged("its arrays do not match their checksum")
             except _Damaged as problem:
@@ -134,20 +131,12 @@ class Checkpoints:
             return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdecimal())
 
-    def _open(self) -> tuple[Any, dict[int, float | None], ModuleType]:
-        """Orbax's manager, the scores that its policy looks at (of every step, also in progress), and Orbax."""
+    def _open(self) -> tuple[Any, dict[int, float | None]]:
+        """Orbax's manager, and the scores that its policy looks at, of every step, also of one being saved."""
         if self._manager is None:
-            ocp = _orbax()
             self._directory.mkdir(parents=True, exist_ok=True)
             scores = {step: self._read_score(step) for step in self._steps()}
-            options = ocp.CheckpointManagerOptions(
-                preservation_policy=_LatestAndBest(self._keep, scores),
-                cleanup_tmp_directories=True,  # left behind by a process that was killed while it saved
-                lightweight_initialize=True,  # reads nothing of the old steps: a damaged one must not stop a save
-                # A directory that cannot be made is then an error of the save itself, with no thread left waiting.
-                async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
-            )
-            self._manager = (ocp.CheckpointManager(self._directory, options=options), scores, ocp)
+            self._manager = storage.open_manager(self._directory, storage.LatestAndBest(self._keep, scores)), scores
         return self._manager
 
     def _close(self) -> None:
@@ -170,19 +159,7 @@ class Checkpoints:
 
     def _read_content(self, step: int) -> dict[str, Any]:
         with self._reading(step):
-            return _unseal(self._read(step, "meta", lambda args: args.JsonRestore()))
-
-    def _read_leaves(self, step: int, template: PyTree) -> dict[str, np.ndarray]:
-        with self._reading(step):
-            blank = snapshot.blank(template)
-            target = _with_elements(blank)
-            return blank | dict(self._read(step, "state", lambda args: args.StandardRestore(target)))
-
-    def _read(self, step: int, item: str, request: Callable[[Any], Any]) -> Any:
-        ocp = _orbax()
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-            args = ocp.args.Composite(**{item: request(ocp.args)})
-            return reader.restore(self._directory / str(step), args=args)[item]
+            return _unseal(storage.read_meta(self._directory / str(step)))
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
@@ -233,24 +210,6 @@ class _Damaged(Exception):
     """What is wrong with a checkpoint, in half a sentence."""
 
 
-class _LatestAndBest(NamedTuple):
-    """Orbax's preservation policy: the newest `keep`, and the one with the highest score (of equals, the newest)."""
-
-    keep: int
-    scores: Mapping[int, float | None]
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        ranked = [(score, step) for step in steps if (score := self.scores.get(step)) is not None]
-        kept = {*steps[-self.keep :], *(step for _, step in sorted(ranked)[-1:])}
-        return [step in kept for step in steps]
-
-
-def _with_elements(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without the arrays of no elements, which Orbax refuses, and which need no storing."""
-    return {name: leaf for name, leaf in leaves.items() if leaf.size}
-
-
 def _seal(content: Mapping[str, Any]) -> dict[str, str]:
     text = json.dumps(content)
     return {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -260,15 +219,3 @@ def _unseal(sealed: Mapping[str, str]) -> dict[str, Any]:
     if hashlib.sha256(sealed["text"].encode()).hexdigest() != sealed["sha256"]:
         raise _Damaged("its metadata do not match their checksum")
     return json.loads(sealed["text"])
-
-
-def _orbax() -> ModuleType:
-    """Imports Orbax, which takes more than a second, and silences its log: what matters in it is raised as errors."""
-    import orbax.checkpoint as ocp
-
-    logging.getLogger("absl").addFilter(_not_from_orbax)
-    return ocp
-
-
-def _not_from_orbax(record: logging.LogRecord) -> bool:
-    return f"{os.sep}orbax{os.sep}checkpoint{os.sep}" not in record.pathname

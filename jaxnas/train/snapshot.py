@@ -42,7 +42,11 @@ def put(template: PyTree, leaves: Mapping[str, np.ndarray]) -> PyTree:
 
     def place(name: str, leaf: Any) -> Array:
         array = jnp.array(leaves[name])
-        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.empty((), leaf.dtype))) if _is_key(leaf) else array
+        return (
+            jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))
+            if _is_key(leaf)
+            else array
+        )
 
     named = _named(template)
     placed = {name: place(name, leaf) for name, leaf in named.items()}
