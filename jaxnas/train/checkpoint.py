@@ -1,7 +1,7 @@
 """Checkpoints by Orbax: saved in the background, verified by checksum when read, never lost to a later failure.
 
 Orbax writes and deletes the step directories. Three things that it leaves open are done here. Arrays whose bytes
-changed on the disk load without complaint: a SHA-256 of all leaves is stored beside them. A save of an older step is
+changed on the disk load without complaint: their SHA-256 is stored beside them. A save of an older step is
 dropped in silence: that is an error. Under a preservation policy the scores are forgotten by the next process: they
 are part of the metadata.
 """
@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import PyTree
@@ -71,11 +73,11 @@ class Checkpoints:
                     f"the checkpoint of step {step} cannot be saved: {str(self._directory)!r} already holds step "
                     f"{latest}; continue from that one, or choose another --workdir."
                 )
-            leaves = snapshot.take(state)
+            data = snapshot.pack(state)
             content = {"metadata": dict(metadata), "score": score, "layout": snapshot.layout(state)}
-            sealed = _seal(content | {"sha256": snapshot.digest(leaves)})
+            sealed = _seal(content | {"sha256": _digest(data)})
             scores[step] = score
-            if not storage.start_save(manager, step, leaves, sealed):
+            if not storage.start_save(manager, step, data, sealed):
                 raise UserError(f"the checkpoint of step {step} was not saved: Orbax declined it and gave no reason.")
 
     def wait(self) -> None:
@@ -110,14 +112,14 @@ class Checkpoints:
                 content = self._read_content(step)
                 self._check_layout(step, content["layout"], template)
                 with self._reading(step):
-                    leaves = storage.read_leaves(self._directory / str(step), snapshot.blank(template))
-                if snapshot.digest(leaves) != content["sha256"]:
+                    data = storage.read_data(self._directory / str(step), snapshot.byte_count(template))
+                if _digest(data) != content["sha256"]:
                     raise _Damaged("its arrays do not match their checksum")
             except _Damaged as problem:
                 damaged[step] = str(problem)
                 continue
             skipped = self._set_aside(damaged, step)
-            return Restored(step, snapshot.put(template, leaves), content["metadata"], skipped)
+            return Restored(step, snapshot.unpack(template, data), content["metadata"], skipped)
         if damaged:
             reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
             raise UserError(
@@ -208,6 +210,10 @@ class Checkpoints:
 
 class _Damaged(Exception):
     """What is wrong with a checkpoint, in half a sentence."""
+
+
+def _digest(data: np.ndarray) -> str:
+    return hashlib.sha256(data.data).hexdigest()
 
 
 def _seal(content: Mapping[str, Any]) -> dict[str, str]:

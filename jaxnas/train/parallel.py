@@ -85,14 +85,16 @@ def compile_program(function: Callable[..., PyTree], devices: Devices, *argument
     """
     if devices.count == 1:
         return jax.jit(function, donate_argnums=0).lower(*arguments).compile()
+    numbers = jnp.arange(devices.count)  # pmap needs an argument that differs between devices
     mapped = jax.pmap(
-        function,
+        lambda number, *arguments: function(*arguments),
         axis_name=AXIS,
-        in_axes=(None,) * len(arguments),
+        in_axes=(0, *[None] * len(arguments)),
         out_axes=None,
         devices=jax.local_devices()[: devices.count],
     )
-    return mapped.lower(*arguments).compile()
+    program = mapped.lower(numbers, *arguments).compile()
+    return lambda *arguments: program(numbers, *arguments)
 
 
 def init_over_seeds(init: Callable[[Array], PyTree], seeds: tuple[int, ...]) -> PyTree:

@@ -1,7 +1,9 @@
-"""A state as named numpy arrays and back: what a checkpoint stores, and the checksum that proves it unchanged."""
+"""A state as one array of bytes and back: what a checkpoint stores.
 
-import hashlib
-from collections.abc import Mapping
+Orbax spends about half a millisecond of computing on every array that it saves, whatever its size, and a supernet with
+its optimizers has a thousand small ones; as one array they cost what one array costs.
+"""
+
 from typing import Any, NamedTuple
 
 import jax
@@ -19,68 +21,69 @@ class LeafType(NamedTuple):
     shape: tuple[int, ...]
 
 
-def take(state: PyTree) -> dict[str, np.ndarray]:
-    """Copies every leaf to the host, typed keys as their data; the buffers of `state` may be reused afterwards."""
-    raw = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in _named(state).items()}
-    # device_get starts all transfers before it waits for the first; on the CPU it returns views, hence the copy.
-    return {name: np.array(leaf) for name, leaf in jax.device_get(raw).items()}
-
-
-def blank(template: PyTree) -> dict[str, np.ndarray]:
-    """Arrays without values, of the names, dtypes and shapes that `take` gives for a state like `template`."""
-    raw = {}
-    for name, leaf in _named(template).items():
-        shape = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-        raw[name] = np.empty(shape.shape, shape.dtype)
-    return raw
-
-
-def put(template: PyTree, leaves: Mapping[str, np.ndarray]) -> PyTree:
-    """The inverse of `take`: uncommitted arrays on the default device, in memory of their own, so that they can be
-    donated. What is weakly typed in `template` is weakly typed again, so that nothing is compiled a second time.
-    """
-
-    def place(name: str, leaf: Any) -> Array:
-        array = jnp.array(leaves[name])
-        return (
-            jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.empty((), leaf.dtype)))
-            if _is_key(leaf)
-            else array
-        )
-
-    named = _named(template)
-    placed = {name: place(name, leaf) for name, leaf in named.items()}
-    weak = {name: placed[name] for name, leaf in named.items() if getattr(leaf, "weak_type", False)}
-    return jax.tree.unflatten(jax.tree.structure(template), (placed | _weaken(weak)).values())
-
-
 def layout(state: PyTree) -> list[LeafType]:
-    """Name, dtype and shape of every leaf of a state or of its abstract template."""
-    return [LeafType(name, str(leaf.dtype), tuple(leaf.shape)) for name, leaf in _named(state).items()]
+    """Name, dtype and shape of every leaf of a state, or of its abstract template, in the order of their bytes."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [LeafType(f"state{jax.tree_util.keystr(path)}", str(leaf.dtype), tuple(leaf.shape)) for path, leaf in paths]
 
 
-def digest(leaves: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every array, as hexadecimal digits."""
-    total = hashlib.sha256()
-    for name in sorted(leaves):
-        leaf = leaves[name]
-        total.update(f"{name}|{leaf.dtype}|{leaf.shape}|".encode())
-        total.update(leaf.reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
+def byte_count(template: PyTree) -> int:
+    """The length of what `pack` gives for a state like `template`."""
+    return sum(_raw_type(leaf).nbytes for leaf in jax.tree.leaves(template))
 
 
-def _named(tree: PyTree) -> dict[str, Any]:
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {f"state{jax.tree_util.keystr(path)}": leaf for path, leaf in paths}
+def pack(state: PyTree) -> np.ndarray:
+    """Copies all leaves, typed keys as their data, into uint8 [byte_count]; the buffers of `state` may then be reused."""
+    raw = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state)]
+    data, position = np.empty(byte_count(state), np.uint8), 0
+    for leaf in jax.device_get(raw):  # starts all transfers before it waits for the first
+        data[position : position + leaf.nbytes] = leaf.reshape(-1).view(np.uint8)
+        position += leaf.nbytes
+    return data
+
+
+def unpack(template: PyTree, data: np.ndarray) -> PyTree:
+    """The inverse of `pack`: uncommitted arrays on the default device, in memory of their own (they can be donated).
+
+    What is weakly typed in `template` is weakly typed again, so that a program is not compiled a second time.
+    """
+    leaves, structure = jax.tree.flatten(template)
+    placed, position = [], 0
+    for leaf in leaves:
+        raw = _raw_type(leaf)
+        part = data[position : position + raw.nbytes].copy().view(raw.dtype).reshape(raw.shape)
+        position += raw.nbytes
+        placed.append(_wrap_key(leaf.dtype, jnp.array(part)) if _is_key(leaf) else jnp.array(part))
+    weak = {number: placed[number] for number, leaf in enumerate(leaves) if getattr(leaf, "weak_type", False)}
+    for number, array in _weaken(weak).items():
+        placed[number] = array
+    return structure.unflatten(placed)
+
+
+class _RawType(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    nbytes: int
+
+
+def _raw_type(leaf: Any) -> _RawType:
+    """Shape and dtype of a leaf as numpy knows them: of a typed key, those of its data."""
+    raw = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    dtype = np.dtype(raw.dtype)
+    return _RawType(tuple(raw.shape), dtype, dtype.itemsize * int(np.prod(raw.shape, dtype=np.int64)))
 
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _weaken(arrays: dict[str, Array]) -> dict[str, Array]:
+def _wrap_key(dtype: Any, data: Array) -> Array:
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(jnp.empty((), dtype)))
+
+
+def _weaken(arrays: dict[int, Array]) -> dict[int, Array]:
     """The same values with weak types, which only a program can make: one compiled for weakly typed arguments."""
     if not arrays:
         return {}
-    types = {name: jax.ShapeDtypeStruct(array.shape, array.dtype, weak_type=True) for name, array in arrays.items()}
+    types = {at: jax.ShapeDtypeStruct(array.shape, array.dtype, weak_type=True) for at, array in arrays.items()}
     return jax.jit(lambda weak: weak).lower(types).compile()(arrays)

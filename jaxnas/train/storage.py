@@ -40,10 +40,14 @@ def open_manager(directory: Path, policy: LatestAndBest) -> Any:
     return ocp.CheckpointManager(directory, options=options)
 
 
-def start_save(manager: Any, step: int, leaves: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> bool:
-    """Starts saving in the background, after an earlier save has ended; False when Orbax declines."""
+def start_save(manager: Any, step: int, data: np.ndarray, meta: Mapping[str, Any]) -> bool:
+    """Starts saving in the background, after an earlier save has ended; False when Orbax declines.
+
+    data: uint8 [bytes], not to be changed until the save has ended.
+    """
     ocp = _orbax()
-    state = ocp.args.StandardSave(_with_elements(leaves))
+    # Orbax refuses arrays without elements.
+    state = ocp.args.StandardSave({"data": data if data.size else np.zeros(1, np.uint8)})
     return manager.save(step, args=ocp.args.Composite(state=state, meta=ocp.args.JsonSave(dict(meta))))
 
 
@@ -52,20 +56,16 @@ def read_meta(step_directory: Path) -> dict[str, Any]:
     return _read(step_directory, "meta", _orbax().args.JsonRestore())
 
 
-def read_leaves(step_directory: Path, blank: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What was saved as `leaves`; `blank` has the same names, dtypes and shapes. Raises as `read_meta` does."""
-    return dict(blank) | _read(step_directory, "state", _orbax().args.StandardRestore(_with_elements(blank)))
+def read_data(step_directory: Path, byte_count: int) -> np.ndarray:
+    """What was saved as `data`, uint8 [byte_count]. Raises as `read_meta` does."""
+    target = {"data": np.empty(max(1, byte_count), np.uint8)}
+    return _read(step_directory, "state", _orbax().args.StandardRestore(target))["data"][:byte_count]
 
 
 def _read(step_directory: Path, item: str, request: Any) -> dict[str, Any]:
     ocp = _orbax()
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         return dict(reader.restore(step_directory, args=ocp.args.Composite(**{item: request}))[item])
-
-
-def _with_elements(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without the arrays of no elements, which Orbax refuses, and which need no storing."""
-    return {name: leaf for name, leaf in leaves.items() if leaf.size}
 
 
 def _orbax() -> ModuleType:

@@ -93,6 +93,14 @@ def test_mutated_cells_are_valid_and_keep_no_operation_at_rate_one():
             CELLS.canonical({"normal": row, "reduce": row})  # raises for a cell that is not valid
 
 
+def test_a_mutated_choice_takes_effect():
+    """A cell stays as it is only if none of its five choices mutates: what was not mutated gives way."""
+    parent = random(CELLS, jax.random.key(1))
+    children = draw(lambda key: mutate(CELLS, key, parent, 0.1), 4000)
+    unchanged = np.mean(np.all(children["normal"] == np.asarray(parent["normal"]), axis=1))
+    assert abs(unchanged - 0.9**5) < 4 * np.sqrt(0.9**5 * (1 - 0.9**5) / 4000)
+
+
 def test_mutation_leads_to_every_cell():
     parent = random(CELLS, jax.random.key(1))
     children = draw(lambda key: mutate(CELLS, key, parent, 0.5), 4000)

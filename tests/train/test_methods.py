@@ -1,0 +1,242 @@
+"""One table of methods and spaces, one list of properties that every combination has.
+
+A new method is tested by adding a row.
+"""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.core.errors import UserError
+from jaxnas.data.augment import Augmentation
+from jaxnas.methods import METHODS, Setup
+from jaxnas.networks.cell_supernet import cell_supernet
+from jaxnas.spaces.cell import cell_space
+from jaxnas.spaces.space import encode
+from jaxnas.train.parallel import Devices, check_devices, compile_program, init_over_seeds, over_seeds
+from jaxnas.train.search_task import SearchData, search_task
+from jaxnas.train.task import advance, finish_epoch, init_run, rehearse
+
+WEIGHTS = {
+    "weights_learning_rate": 0.1,
+    "weights_final_learning_rate": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 3e-4,
+    "clip": 5.0,
+}
+LOGITS = {"logits_learning_rate": 0.1, "logits_weight_decay": 1e-3}
+DARTS = WEIGHTS | LOGITS
+GDAS = DARTS | {"temperature": 5.0, "final_temperature": 0.5}
+ROWS = {
+    "darts": ("darts", DARTS | {"order": 1, "hessian": "autodiff"}),
+    "darts second order, exact": ("darts", DARTS | {"order": 2, "hessian": "autodiff"}),
+    "darts second order, paper": ("darts", DARTS | {"order": 2, "hessian": "finite_differences"}),
+    "gdas": ("gdas", GDAS | {"bare_gates": False}),
+    "gdas, bare gates": ("gdas", GDAS | {"bare_gates": True}),
+    "random": ("random", WEIGHTS | {"candidates": 2}),
+}
+SPACE = {"nodes": 1, "operations": ("none", "skip_connect", "max_pool_3x3", "dil_conv_3x3")}
+EPOCHS, BATCH, EXAMPLES, CLASSES = 2, 4, 24, 3
+SEEDS = (0, 1)
+
+
+def make_data():
+    """Images whose brightness tells their class, so that a few steps learn something."""
+    labels = jnp.arange(EXAMPLES) % CLASSES
+    noise = jax.random.randint(jax.random.key(0), (EXAMPLES, 4, 4, 1), 0, 60)
+    images = (noise + 90 * labels[:, None, None, None]).astype(jnp.uint8)
+    rows = jnp.arange(EXAMPLES)
+    return SearchData(images, labels.astype(jnp.int32), rows[: EXAMPLES // 2], rows[EXAMPLES // 2 :])
+
+
+def make(row, devices=Devices(), synchronize=True, epochs=EPOCHS, batch_size=BATCH):
+    name, settings = ROWS[row]
+    space = cell_space(**SPACE)
+    axis_name = devices.axis_name if synchronize else None
+    network = functools.partial(
+        cell_supernet, channels=2, layers=2, classes=CLASSES, image_channels=1, axis_name=axis_name, **SPACE
+    )
+    method = METHODS[name](Setup(space, network, EXAMPLES // 2 // batch_size, epochs, devices.mean), **settings)
+    task = search_task(
+        method,
+        epochs=epochs,
+        batch_size=batch_size,
+        counts=(EXAMPLES // 2, EXAMPLES // 2),
+        augmentation=Augmentation(1, True, 2, (0.5,), (0.25,)),
+        devices=devices,
+    )
+    return space, method, task
+
+
+class Built:
+    """A row's task, compiled once for all tests of this file, with the number of times it was traced."""
+
+    def __init__(self, row, **settings):
+        self.space, self.method, self.task = make(row, **settings)
+        self.data = make_data()
+        self.shapes = rehearse(self.task, self.data)
+        self.traces = 0
+
+        def steps(run, data, count):
+            self.traces += 1
+            return advance(self.task, run, data, count)
+
+        run = self.start()
+        count = jnp.zeros((), jnp.int32)
+        self._advance = compile_program(over_seeds(steps), self.task.devices, run, self.data, count)
+        closing = over_seeds(lambda run, data: finish_epoch(self.task, run, data))
+        self._finish = compile_program(closing, self.task.devices, run, self.data)
+
+    def start(self, seeds=SEEDS):
+        return init_over_seeds(lambda key: init_run(self.task, key, self.shapes), seeds)
+
+    def advance(self, run, count):
+        return self._advance(run, self.data, jnp.asarray(count, jnp.int32))
+
+    def finish_epoch(self, run):
+        return self._finish(run, self.data)
+
+    def search(self):
+        run = self.start()
+        for _ in range(self.task.epochs):
+            run = self.finish_epoch(self.advance(run, self.task.steps_per_epoch))
+        return run
+
+
+@functools.cache
+def built(row):
+    return Built(row)
+
+
+@pytest.fixture(params=ROWS)
+def row(request):
+    return built(request.param)
+
+
+@pytest.mark.parametrize("row_name", ROWS)
+def test_contract(row_name):
+    """What every method promises, over a whole search of two seeds."""
+    row = built(row_name)
+    start, run = row.start(), row.search()
+    chex.assert_trees_all_equal_shapes_and_dtypes(start, run)
+    chex.assert_tree_all_finite(run.learner)
+    assert row.traces == 1
+    assert run.step.tolist() == [row.task.steps] * 2
+    assert run.failed.tolist() == [-1, -1]
+    # Something was learned by every seed: weights moved, and the loss of the weights fell.
+    changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), start.learner.params["stem"], run.learner.params["stem"])
+    assert all(jax.tree.leaves(changed))
+    assert float(jnp.max(run.history["valid_accuracy"])) > 1 / CLASSES
+    for part, (choices, options) in row.space.shapes.items():
+        probabilities = run.history[f"probabilities/{part}"]
+        assert probabilities.shape == (2, EPOCHS, choices, options)
+        np.testing.assert_allclose(jnp.sum(probabilities, -1), 1.0, rtol=1e-5)
+    found = jax.jit(jax.vmap(row.method.derive))(run.learner)
+    for number in range(2):
+        one = jax.tree.map(lambda leaf, number=number: leaf[number], found)
+        # Valid, and the inverse of its encoding and of its canonical string.
+        chex.assert_trees_all_equal(row.space.decode(encode(row.space, one)), one)
+        chex.assert_trees_all_equal(row.space.parse(row.space.canonical(one)), one)
+
+
+@pytest.mark.parametrize("row_name", ["darts", "gdas", "random"])
+def test_pieces_of_an_epoch_give_the_whole_bit_for_bit(row_name):
+    row = built(row_name)
+    steps = row.task.steps_per_epoch
+    whole = row.advance(row.start(), steps)
+    pieces = row.advance(row.advance(row.start(), 1), steps - 1)
+    chex.assert_trees_all_equal(whole, pieces)
+
+
+def test_a_seed_alone_equals_the_same_seed_among_others():
+    row = built("darts")
+    both = row.advance(row.start(), 2)
+    alone = jax.jit(lambda run, data: over_seeds(lambda r, d: advance(row.task, r, d, 2))(run, data))(
+        row.start((1,)), row.data
+    )
+    second = jax.tree.map(lambda leaf: leaf[1:], both)
+    chex.assert_trees_all_close(second.learner, alone.learner, rtol=1e-4, atol=1e-5)
+
+
+def test_gdas_does_not_touch_weights_that_were_not_drawn():
+    """After one step, the candidates of an edge other than the one drawn are exactly as they were."""
+    row = built("gdas")
+    before, after = row.start(), row.advance(row.start(), 1)
+    for cell, changed in zip(before.learner.params["cells"], after.learner.params["cells"], strict=True):
+        for group, operations in cell["edges"].items():
+            for name, weights in operations.items():
+                for leaf, weight in weights.items():
+                    moved = jnp.any(weight != changed["edges"][group][name][leaf], axis=range(2, weight.ndim))
+                    velocity = after.learner.weights_state[2].trace["cells"]
+                    del velocity
+                    assert moved.shape == weight.shape[:2]
+    moved = jax.tree.map(lambda a, b: jnp.any(a != b, axis=range(2, a.ndim)) if a.ndim > 2 else None, 
+                         before.learner.params["cells"], after.learner.params["cells"])
+    flags = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves([cell["edges"] for cell in moved])])
+    assert bool(jnp.any(flags)) and not bool(jnp.all(flags))
+
+
+def test_random_search_keeps_the_best_of_its_candidates():
+    row = built("random")
+    run = row.search()
+    accuracies = run.history["valid_accuracy"]  # one epoch each for two candidates
+    np.testing.assert_allclose(run.learner.memory.accuracy, jnp.max(accuracies, axis=1))
+    np.testing.assert_allclose(run.history["search_accuracy"][:, -1], jnp.max(accuracies, axis=1))
+    best = jnp.argmax(accuracies, axis=1)
+    for number in range(2):
+        for part in row.space.shapes:
+            codes = run.history[f"probabilities/{part}"]
+            assert codes.shape[1] == 2
+        derived = jax.tree.map(lambda leaf, number=number: leaf[number], jax.vmap(row.method.derive)(run.learner))
+        first = jax.tree.map(lambda leaf, number=number: leaf[number], row.start().learner.logits)
+        same = all(
+            bool(jnp.all(row.space.decode(first)[part] == derived[part])) for part in row.space.shapes
+        )
+        assert same or int(best[number]) == 1
+
+
+@pytest.mark.parametrize("candidates", [0, 3])
+def test_random_search_needs_an_epoch_for_every_candidate(candidates):
+    space = cell_space(**SPACE)
+    with pytest.raises(UserError, match=f"method.candidates is {candidates}, but 2 epochs give 1 to 2"):
+        METHODS["random"](Setup(space, None, 3, 2), **(WEIGHTS | {"candidates": candidates}))
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step():
+    row = built("darts")
+    run = row.start()
+    broken = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.inf), run.learner.params["stem"])
+    params = run.learner.params | {"stem": broken}
+    run = row.advance(run._replace(learner=run.learner._replace(params=params)), 3)
+    assert run.failed.tolist() == [-1, 0]  # the second seed, at once; the first goes on
+    assert run.step.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("row_name", ["darts", "darts second order, exact", "gdas"])
+def test_four_devices_equal_one(row_name):
+    """The same global batch, cut into four: gradients, batch statistics and metrics are those of the whole."""
+    one, four = built(row_name), Built(row_name, devices=check_devices(4, {"batch_size": BATCH}))
+    expected, actual = one.finish_epoch(one.advance(one.start(), 2)), four.start()
+    actual = four.finish_epoch(four.advance(actual, 2))
+    chex.assert_trees_all_close(actual.learner.logits, expected.learner.logits, rtol=1e-3, atol=1e-3)
+    for name, tolerance in {"train_loss": 1e-3, "valid_accuracy": 0.0}.items():
+        np.testing.assert_allclose(actual.history[name], expected.history[name], rtol=tolerance, atol=tolerance)
+
+
+def test_unsynchronised_statistics_are_those_of_each_device():
+    synchronised, apart = (
+        Built("darts", devices=check_devices(2, {"batch_size": BATCH}), synchronize=flag) for flag in (True, False)
+    )
+    losses = [b.advance(b.start(), 1).sums["train_loss"] for b in (synchronised, apart)]
+    assert not np.allclose(*losses, rtol=1e-4)
+
+
+def test_devices_have_to_divide_the_batch():
+    with pytest.raises(UserError, match="batch_size 6 does not divide over 4 devices; the nearest that does is 8"):
+        check_devices(4, {"batch_size": 6})
+    with pytest.raises(UserError, match="devices is 99, but this machine has"):
+        check_devices(99, {"batch_size": 99})
