@@ -1,4 +1,4 @@
-"""One run from config to report: search, derive, train what was found beside a random architecture, and write it down."""
+"""One run from config to report: search, derive, train what was found beside a random architecture, write it down."""
 
 import platform
 import statistics
@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from jaxnas import __version__
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture
 from jaxnas.costs.counting import network_cost
 from jaxnas.evaluate.retrain import TrainingData, evaluate
+from jaxnas.limits import Config
 from jaxnas.plan import Plan, plan
 from jaxnas.report.page import write_report
 from jaxnas.report.record import RunRecord
@@ -60,7 +60,7 @@ class Session:
         return outcome
 
 
-def search(config: ConfigDict, workdir: str | Path) -> Mapping[str, Any]:
+def search(config: Config, workdir: str | Path) -> Mapping[str, Any]:
     """Runs the experiment that `config` describes in `workdir`, or continues it there, and returns its result.
 
     Writes config.json, metrics.jsonl, tensorboard/, checkpoints/, result.json and report.html. A run that was stopped

@@ -4,20 +4,23 @@ This and `experiment` are where the config ends; everything else takes explicit 
 """
 
 import functools
+import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+import numpy as np
 
 from jaxnas.core.errors import UserError, choose
-from jaxnas.core.types import Array, Space
+from jaxnas.core.types import Array, PyTree, Space
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.sources import Dataset, load
 from jaxnas.evaluate.retrain import Recipe, training_task
+from jaxnas.limits import Config, check_numbers
 from jaxnas.methods import METHODS, Method, Setup
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_supernet import cell_supernet
@@ -30,23 +33,14 @@ from jaxnas.train.search_task import SearchData, search_task
 from jaxnas.train.task import RunState, Task, rehearse
 
 SPACES = {"darts": cell_space}
-LEAST = {
-    "epochs": 1,
-    "batch_size": 1,
-    "num_seeds": 1,
-    "seed": 0,
-    "space.channels": 2,
-    "space.layers": 1,
-    "retrain.epochs": 1,
-    "retrain.channels": 2,
-    "retrain.layers": 1,
-    "checkpoint.every_steps": 0,
-    "checkpoint.keep": 1,
-}
 
 
 class Plan(NamedTuple):
-    """Everything that a run needs. `halves` are the training split's rows for the weights and for the architecture."""
+    """Everything that a run needs.
+
+    config: all fields, and the data's fingerprint as data.sha256. halves: the training split's rows for the weights
+    and for the architecture. shapes: a RunState of shapes, as `rehearse` gives for `task`.
+    """
 
     config: Mapping[str, Any]
     seeds: tuple[int, ...]
@@ -56,7 +50,7 @@ class Plan(NamedTuple):
     devices: Devices
     method: Method
     task: Task
-    shapes: RunState | None
+    shapes: PyTree
     network: functools.partial[CellNetwork]
     recipe: Recipe
     augmentation: Augmentation
@@ -64,9 +58,7 @@ class Plan(NamedTuple):
 
     def search_data(self) -> SearchData:
         """The training split on the device."""
-        return SearchData(
-            jnp.asarray(self.dataset.x_train), jnp.asarray(self.dataset.y_train), *self.halves
-        )
+        return SearchData(jnp.asarray(self.dataset.x_train), jnp.asarray(self.dataset.y_train), *self.halves)
 
     def training(self, genotype: Genotype, name: str) -> tuple[CellNetwork, Task]:
         """The stand-alone network of a genotype and the task of training it on the whole training split."""
@@ -83,14 +75,16 @@ class Plan(NamedTuple):
         return network, task
 
 
-def plan(config: ConfigDict) -> Plan:
+def plan(config: Config) -> Plan:
     """Builds all parts of a run; raises UserError, one sentence, for whatever is wrong with the config or the data."""
     values = json.loads(config.to_json())
-    _check_numbers(config)
+    check_numbers(config)
     build_method = choose("method", config.method.name, METHODS)
+    settings = _method_settings(config, build_method)
     operations = tuple(config.space.operations)
     space = choose("space", config.space.name, SPACES)(nodes=config.space.nodes, operations=operations)
     dataset = load(config.data.name, config.data.path or None)
+    values["data"]["sha256"] = _fingerprint(dataset)
     classes, image_channels = len(dataset.class_names), dataset.x_train.shape[-1]
     sizes = {"batch_size": config.batch_size, "retrain.batch_size": config.retrain.batch_size}
     devices = check_devices(config.devices, sizes)
@@ -109,7 +103,6 @@ def plan(config: ConfigDict) -> Plan:
         image_channels=image_channels,
         axis_name=axis_name,
     )
-    settings = {name: value for name, value in config.method.items() if name != "name"}
     method = build_method(Setup(space, supernet, steps_per_epoch, config.epochs, devices.mean), **settings)
     task = search_task(
         method,
@@ -144,15 +137,33 @@ def plan(config: ConfigDict) -> Plan:
     return made._replace(shapes=_rehearse(made))
 
 
-def _check_numbers(config: ConfigDict) -> None:
-    """Raises UserError for a number below the least that makes sense."""
-    for field, least in LEAST.items():
-        value = functools.reduce(lambda node, name: node[name], field.split("."), config)
-        if value < least:
-            raise UserError(f"{field} must be at least {least}, not {value}.")
+def _method_settings(config: Config, build_method: Callable[..., Method]) -> dict[str, Any]:
+    """The fields of `config.method` that the method takes; raises UserError where they are those of another method."""
+    settings = {name: value for name, value in config.method.items() if name != "name"}
+    parameters = inspect.signature(build_method).parameters.values()
+    taken = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    problems = {
+        "has no": [name for name in settings if name not in taken],
+        "needs": [name for name in taken if name not in settings],
+    }
+    if any(problems.values()):
+        what = " and ".join(f"{verb} {', '.join(names)}" for verb, names in problems.items() if names)
+        raise UserError(
+            f"the method {config.method.name!r} {what}; start from a config of that method, "
+            f"such as configs/search/{config.method.name}_digits.py."
+        )
+    return settings
 
 
-def _augmentation(config: ConfigDict, dataset: Dataset, cutout: int) -> Augmentation:
+def _fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of all images and labels: a run is continued on the data it was started with, wherever they lie."""
+    digest = hashlib.sha256()
+    for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _augmentation(config: Config, dataset: Dataset, cutout: int) -> Augmentation:
     mean, std = statistics(dataset.x_train)
     augmentation = Augmentation(config.data.crop_padding, config.data.flip, cutout, mean, std)
     check_settings(augmentation, dataset.x_train.shape[-1])

@@ -21,7 +21,7 @@ def run(config: Any, workdir: str) -> int:
         result = search(config, workdir)
     except Stopped as stopped:
         print(f"{stopped}; the same command continues it.", file=sys.stderr)
-        return 128 + signal.SIGTERM
+        return 128 + signal.Signals[stopped.signal]
     print(summary(result, workdir))
     return 0
 
@@ -53,4 +53,5 @@ if __name__ == "__main__":
     from jaxnas.core.cli import Flag, main
 
     workdir = Flag("the directory of the run, made if missing; one that holds a run is continued")
-    sys.exit(main(run, description=__doc__ or "", flags={"workdir": workdir}))
+    groups = ("method", "space", "data", "retrain", "checkpoint")
+    sys.exit(main(run, description=__doc__ or "", flags={"workdir": workdir}, fields=groups))

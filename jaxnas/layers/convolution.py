@@ -172,14 +172,14 @@ def _depthwise_kernel_gradient(padded: Array, cotangent: Array, size: int, strid
     blocks = math.gcd(batch, BATCH_BLOCKS)
     share = batch // blocks
     pieces = [slice(block * share, (block + 1) * share) for block in range(blocks)]
+    ones = jnp.ones(share * height * width, cotangent.dtype)
     sums = []
     for i in range(size):
         for j in range(size):
             view = shifted_view(padded, i * dilation, j * dilation, height, width, stride)
             products = functools.reduce(jnp.add, (view[piece] * cotangent[piece] for piece in pieces))
-            sums.append(products.reshape(-1, channels))
-    ones = jnp.ones(share * height * width, cotangent.dtype)
-    return jnp.einsum("n,tnc->tc", ones, jnp.stack(sums)).reshape(size, size, channels)
+            sums.append(ones @ products.reshape(-1, channels))
+    return jnp.stack(sums).reshape(size, size, channels)
 
 
 _shifted.defvjp(_shifted_forward, _shifted_backward)

@@ -39,7 +39,11 @@ class Surroundings(NamedTuple):
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and its state is saved. The text says where it stopped."""
+    """The run was asked to stop by a signal, such as "SIGTERM", and its state is saved. The text says where."""
+
+    def __init__(self, signal: str, where: str) -> None:
+        super().__init__(f"{signal}: stopped {where}, saved")
+        self.signal = signal
 
 
 class Outcome(NamedTuple):
@@ -86,6 +90,8 @@ def train(
     seconds = dict(restored.metadata["seconds"]) if restored else {"compile": 0.0, "run": 0.0}
     if restored and step == task.steps:
         return Outcome(restored.state, seconds)
+    if around.stop.requested:  # asked between two tasks: compiling first could take minutes
+        raise _stopped(task, step, around.stop.requested)
     around.log.rewind(first_step + step)
     begin = time.perf_counter()
     run = restored.state if restored else start()
@@ -132,9 +138,13 @@ def _loop(
                 saved_at = time.perf_counter()
             if around.stop.requested and step < task.steps:
                 checkpoints.wait()
-                raise Stopped(f"{around.stop.requested}: stopped in {task.name} at step {step} of {task.steps}, saved")
+                raise _stopped(task, step, around.stop.requested)
     checkpoints.wait()
     return run
+
+
+def _stopped(task: Task, step: int, signal: str) -> Stopped:
+    return Stopped(signal, f"in {task.name} at step {step} of {task.steps}")
 
 
 def _steps_now(task: Task, step: int, every_steps: int, pace: float) -> int:

@@ -33,7 +33,7 @@ def byte_count(template: PyTree) -> int:
 
 
 def pack(state: PyTree) -> np.ndarray:
-    """Copies all leaves, typed keys as their data, into uint8 [byte_count]; the buffers of `state` may then be reused."""
+    """Copies all leaves, typed keys as their data, to uint8 [byte_count]; the buffers of `state` may then be reused."""
     raw = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state)]
     data, position = np.empty(byte_count(state), np.uint8), 0
     for leaf in jax.device_get(raw):  # starts all transfers before it waits for the first

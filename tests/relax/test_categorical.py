@@ -92,10 +92,14 @@ def test_straight_through_has_the_relaxed_derivative():
         gates = SAMPLERS[name][0](jax.random.key(6), logits, COUNT).gates
         return sum(jnp.vdot(weights[part], gates[part]) for part in gates)
 
-    hard, soft = (jax.grad(lambda logits, name=name: loss(name, logits))(LOGITS) for name in
-                  ("gumbel_straight_through", "gumbel_softmax"))
+    hard, soft = (
+        jax.grad(lambda logits, name=name: loss(name, logits))(LOGITS)
+        for name in ("gumbel_straight_through", "gumbel_softmax")
+    )
     chex.assert_trees_all_close(hard, soft, rtol=1e-6)
 
 
 def test_temperature_goes_from_start_to_end():
-    np.testing.assert_allclose([TEMPERATURE(0), TEMPERATURE(5), TEMPERATURE(10), TEMPERATURE(20)], [2.0, 1.25, 0.5, 0.5])
+    np.testing.assert_allclose(
+        [TEMPERATURE(0), TEMPERATURE(5), TEMPERATURE(10), TEMPERATURE(20)], [2.0, 1.25, 0.5, 0.5]
+    )

@@ -174,8 +174,11 @@ def test_gdas_does_not_touch_weights_that_were_not_drawn():
                     velocity = after.learner.weights_state[2].trace["cells"]
                     del velocity
                     assert moved.shape == weight.shape[:2]
-    moved = jax.tree.map(lambda a, b: jnp.any(a != b, axis=range(2, a.ndim)) if a.ndim > 2 else None, 
-                         before.learner.params["cells"], after.learner.params["cells"])
+    moved = jax.tree.map(
+        lambda a, b: jnp.any(a != b, axis=range(2, a.ndim)) if a.ndim > 2 else None,
+        before.learner.params["cells"],
+        after.learner.params["cells"],
+    )
     flags = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves([cell["edges"] for cell in moved])])
     assert bool(jnp.any(flags)) and not bool(jnp.all(flags))
 
@@ -193,9 +196,7 @@ def test_random_search_keeps_the_best_of_its_candidates():
             assert codes.shape[1] == 2
         derived = jax.tree.map(lambda leaf, number=number: leaf[number], jax.vmap(row.method.derive)(run.learner))
         first = jax.tree.map(lambda leaf, number=number: leaf[number], row.start().learner.logits)
-        same = all(
-            bool(jnp.all(row.space.decode(first)[part] == derived[part])) for part in row.space.shapes
-        )
+        same = all(bool(jnp.all(row.space.decode(first)[part] == derived[part])) for part in row.space.shapes)
         assert same or int(best[number]) == 1
 
 

@@ -1,0 +1,25 @@
+"""The platform that the tests run on, set before anything imports JAX; the tests' subprocesses inherit it.
+
+What the caller has set stands: `JAX_PLATFORMS=cuda ./launch/test` runs the tests on a GPU.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+# Four devices, for what runs data parallel. Tests compile much and compute little: without LLVM's optimizations they
+# take about half the time. A collective waits for its slowest device; on busy cores that may exceed XLA's 40 seconds.
+XLA_FLAGS = {
+    "--xla_force_host_platform_device_count": 4,
+    "--xla_backend_optimization_level": 0,
+    "--xla_cpu_collective_call_terminate_timeout_seconds": 600,
+}
+# Compiled programs are kept for other workers, subprocesses and later runs; they hold the instructions of the host.
+COMPILED = Path(__file__).resolve().parents[1] / ".pytest_cache" / f"xla-{platform.node()}"
+
+given = os.environ.get("XLA_FLAGS", "")
+added = [f"{name}={value}" for name, value in XLA_FLAGS.items() if name not in given]
+os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
