@@ -164,7 +164,7 @@ def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Traine
         },
         "versions": {"python": platform.python_version(), "jaxnas": __version__}
         | {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")},
-        "device": f"{made.devices.count} × {jax.devices()[0].device_kind}",
+        "device": f"{made.devices.number} × {jax.devices()[0].device_kind}",
         "seconds": {
             "compile": searched.seconds["compile"] + sum(one["compile"] for one in retraining),
             "search": searched.seconds["run"],

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from jaxnas.core.errors import UserError
 
-
 # A ConfigDict. Its own annotations make every field a union of types, which no function accepts.
 Config = Any
 

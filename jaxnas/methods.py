@@ -182,7 +182,7 @@ def random_search(
     weight_decay: float,
     clip: float,
 ) -> Method:
-    """Random search (the baseline of Liu et al. 2019): trains uniform random architectures from scratch, keeps the best.
+    """Random search, the baseline of Liu et al. 2019: trains random architectures from scratch and keeps the best.
 
     The epochs are shared equally by `candidates` architectures, trained one after another in the supernet's own shape
     with only their operations running, and compared by validation accuracy. Raises UserError unless every candidate
@@ -190,7 +190,8 @@ def random_search(
     """
     if not 1 <= candidates <= setup.epochs:
         raise UserError(
-            f"method.candidates is {candidates}, but {setup.epochs} epochs give 1 to {setup.epochs} candidates an epoch each."
+            f"method.candidates is {candidates}, "
+            f"but {setup.epochs} epochs give 1 to {setup.epochs} candidates an epoch each."
         )
     epochs_each = setup.epochs // candidates
     per_candidate = epochs_each * setup.steps_per_epoch

@@ -1,6 +1,7 @@
 """First-order DARTS on CIFAR-10, at the settings of Liu, Simonyan & Yang 2019.
 
-Command: python launch/search.py --config=configs/search/darts_cifar10.py --workdir=runs/darts_cifar10 --config.data.path=DIR
+Command: python launch/search.py --config=configs/search/darts_cifar10.py \\
+    --workdir=runs/darts_cifar10 --config.data.path=DIR
 Expected time: TIME
 Expected result: RESULT
 """

@@ -1,6 +1,7 @@
 """Second-order DARTS on CIFAR-10, at the settings of Liu, Simonyan & Yang 2019.
 
-Command: python launch/search.py --config=configs/search/darts_second_order_cifar10.py --workdir=runs/darts_second_order_cifar10 --config.data.path=DIR
+Command: python launch/search.py --config=configs/search/darts_second_order_cifar10.py \\
+    --workdir=runs/darts_second_order_cifar10 --config.data.path=DIR
 Expected time: TIME
 Expected result: RESULT
 """

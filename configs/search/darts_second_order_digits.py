@@ -1,6 +1,7 @@
 """Second-order DARTS on the bundled digits.
 
-Command: python launch/search.py --config=configs/search/darts_second_order_digits.py --workdir=runs/darts_second_order_digits
+Command: python launch/search.py --config=configs/search/darts_second_order_digits.py \\
+    --workdir=runs/darts_second_order_digits
 Expected time: TIME
 Expected result: RESULT
 """

@@ -1,6 +1,7 @@
 """GDAS on CIFAR-10, at the settings of Dong & Yang 2019.
 
-Command: python launch/search.py --config=configs/search/gdas_cifar10.py --workdir=runs/gdas_cifar10 --config.data.path=DIR
+Command: python launch/search.py --config=configs/search/gdas_cifar10.py \\
+    --workdir=runs/gdas_cifar10 --config.data.path=DIR
 Expected time: TIME
 Expected result: RESULT
 """

@@ -110,7 +110,7 @@ def search_steps(evaluation: str, batch_size: int) -> dict[str, tuple[Callable[.
 
 
 def cell_gradient(evaluation: str, implementation: str, batch_size: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The gradient of everything of one normal cell (32 channels, 16×16), with the convolutions of an implementation."""
+    """The gradient of everything of one normal cell (32 channels, 16×16), with one implementation's primitives."""
     cell = Cell(OPERATIONS, cell_edges(4), reduction=False)
     (group,) = groups(cell)
     edges = {group.name: init_weights(jax.random.key(0), weight_shapes(cell, group, 32), (len(group.rows),))}

@@ -116,7 +116,7 @@ def shifted_view(padded: Array, row: int, column: int, height: int, width: int, 
     ]
 
 
-# Compiled as functions of their own, so that the hundreds of slices inside are traced once per shape and not at every use.
+# A compiled function of its own, so that the many slices inside are traced once per shape and not at every use.
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _taps(padded: Array, kernel: Array, dilation: int, stride: int, height: int, width: int) -> Array:
     """Σ over taps of a shifted view times that tap's channel weights: one fused elementwise loop on the CPU."""

@@ -11,13 +11,17 @@ from jaxnas.core.types import Array
 EPSILON = 1e-5
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def batch_norm(images: Array, axis_name: str | None = None) -> Array:
     """Normalises images [b, h, w, c] to zero mean and unit variance per channel (biased variance, ε = 1e-5).
 
     With `axis_name` the statistics are those of the batches of all devices along that mapped axis together.
     Source: Ioffe & Szegedy 2015, without the learned scale and shift (DARTS searches with affine=False).
     """
+    return _normalized(images, axis_name)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _normalized(images: Array, axis_name: str | None) -> Array:
     return _forward(images, axis_name)[0]
 
 
@@ -43,4 +47,4 @@ def _backward(axis_name, residuals, cotangent):
     return ((cotangent - _mean(cotangent, axis_name) - normalised * along) * inverse,)
 
 
-batch_norm.defvjp(_forward, _backward)
+_normalized.defvjp(_forward, _backward)

@@ -1,7 +1,7 @@
 """The candidate operations of a mixed edge, as pure functions over explicit weights.
 
-Every operation maps a source [b, h, w, c] to [b, h / stride, w / stride, c] and ends in batch statistics without learned
-scale and shift, as DARTS does while searching (Liu et al. 2019, appendix A.1). Pools are normalised too.
+Every operation maps a source [b, h, w, c] to [b, h / stride, w / stride, c] and ends in batch normalisation without
+learned scale and shift, as DARTS does while searching (Liu et al. 2019, appendix A.1). Pools are normalised too.
 """
 
 import math
@@ -127,7 +127,7 @@ OPERATIONS: Mapping[str, Operation] = {
 def init_weights(key: Key, shapes: PyTree, leading: tuple[int, ...] = ()) -> PyTree:
     """Draws weights U(±1/√fan-in), PyTorch's default for convolutions, with `leading` axes in front of every shape.
 
-    shapes: a pytree of shapes: pointwise kernels [in, out], depthwise ones [k, k, c] (fan-in k²), dense [k, k, in, out].
+    shapes: a pytree of shapes: pointwise kernels [in, out], depthwise [k, k, c] (fan-in k²), dense [k, k, in, out].
     All weights come from one draw, which compiles in a fraction of the time of a draw for each.
     """
     leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))

@@ -101,7 +101,9 @@ def _sum_of_taps(padded: Array, height: int, width: int, stride: int) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _avg_pool(images: Array, stride: int) -> Array:
     height, width = (-(-size // stride) for size in images.shape[1:3])
-    return _sum_of_taps(_padded(images, 0.0), height, width, stride) * _inverse_counts(*images.shape[1:3], stride)
+    return _sum_of_taps(_padded(images, 0.0), height, width, stride) * _inverse_counts(
+        images.shape[1], images.shape[2], stride
+    )
 
 
 def _avg_pool_forward(images, stride):

@@ -202,5 +202,6 @@ def _check_size(images: Array, reductions: int) -> None:
     if any(size % factor for size in images.shape[1:3]):
         height, width = images.shape[1:3]
         raise UserError(
-            f"images of {height}×{width} pixels cannot be halved {reductions} times; pad or resize them to a multiple of {factor}."
+            f"images of {height}×{width} pixels cannot be halved {reductions} times; "
+            f"pad or resize them to a multiple of {factor}."
         )

@@ -27,7 +27,9 @@ CellWeights = Mapping[str, EdgeWeights]  # {"stride_1": ..., "stride_2": ...}
 
 
 class Cell(NamedTuple):
-    """What is fixed about a cell. `edges` are (source, node) pairs, node by node; sources 0 and 1 are the cell's inputs.
+    """What is fixed about a cell.
+
+    edges: (source, node) pairs, node by node; sources 0 and 1 are the cell's inputs.
 
     axis_name: the mapped device axis over which batch statistics are shared, None to keep them per device.
     bare_gates: on a single path, whether a gate that is not selected gets the gradient of being added bare to the
@@ -68,7 +70,7 @@ def groups(cell: Cell) -> tuple[Group, ...]:
 
 
 def weight_shapes(cell: Cell, group: Group, channels: int) -> Mapping[str, Shapes]:
-    """The shapes of one edge's weights in a group, {operation: {weight: shape}}, operations without weights left out."""
+    """The shapes of one edge's weights in a group, {operation: {weight: shape}}, without operations that have none."""
     shapes = {name: OPERATIONS[name].shapes(channels, group.stride) for name in cell.operations}
     return {name: shape for name, shape in shapes.items() if shape}
 
@@ -89,7 +91,7 @@ def mixture(cell: Cell, stride: int, image: Array, weights: EdgeWeights, gates: 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def selected(cell: Cell, stride: int, image: Array, weights: EdgeWeights, gates: Array) -> Array:
-    """The edge with only its most strongly gated operation run: gate · operation(image). Equals `mixture` if one-hot."""
+    """The edge running only the operation of the largest gate: gate · operation(image); `mixture` of one-hot gates."""
     branches = [functools.partial(_candidate, cell, stride, name) for name in cell.operations]
     index = jnp.argmax(gates)
     return gates[index] * lax.switch(index, branches, image, weights)
@@ -166,7 +168,7 @@ def wide(cell: Cell, inputs: Array, weights: CellWeights, gates: Array) -> Array
 
 
 def _fan_out(cell: Cell, stride: int, image: Array, weights: EdgeWeights, gates: Array) -> Array:
-    """The mixtures of all targets of one image: weights [targets, ...], gates [targets, ops] -> [targets, b, h, w, c]."""
+    """All targets' mixtures of one image: weights [targets, ...], gates [targets, ops] -> [targets, b, h, w, c]."""
     source = Source(image, jax.nn.relu(image))
     parts = []
     for column, name in enumerate(cell.operations):
@@ -193,7 +195,7 @@ def _tape(edge: Edge, cell: Cell, inputs: Array, weights: CellWeights, gates: Ar
 def _materialized(weights: EdgeWeights) -> EdgeWeights:
     """Copies a loop's slice of the weights by a product with the identity.
 
-    XLA:CPU would fuse the slicing into every tap of every convolution and does not respect an optimization barrier here.
+    XLA:CPU would fuse the slicing into every tap of every convolution, optimization barrier or not.
     """
     if backend.implementation() != "cpu":
         return weights

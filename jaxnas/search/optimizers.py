@@ -44,7 +44,8 @@ def skip_inactive(inner: optax.GradientTransformationExtraArgs) -> optax.Gradien
     def select(active: PyTree, new: PyTree, old: PyTree) -> PyTree:
         return jax.tree.map(jnp.where, active, new, old)
 
-    def update(updates, state, params=None, *, active, **extra):
+    def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: PyTree) -> tuple[PyTree, PyTree]:
+        active = extra.pop("active")
         changes, new_state = inner.update(updates, state, params, **extra)
         like_params = jax.tree.structure(updates)
 

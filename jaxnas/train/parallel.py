@@ -20,34 +20,34 @@ AXIS = "devices"
 class Devices(NamedTuple):
     """How many devices share a batch, and the collectives to use inside a step (identities on a single device)."""
 
-    count: int = 1
+    number: int = 1
 
     @property
     def axis_name(self) -> str | None:
         """The mapped axis, None on a single device."""
-        return AXIS if self.count > 1 else None
+        return AXIS if self.number > 1 else None
 
     def mean(self, tree: PyTree) -> PyTree:
         """The mean over devices of every leaf."""
-        return lax.pmean(tree, AXIS) if self.count > 1 else tree
+        return lax.pmean(tree, AXIS) if self.number > 1 else tree
 
     def total(self, tree: PyTree) -> PyTree:
         """The sum over devices of every leaf."""
-        return lax.psum(tree, AXIS) if self.count > 1 else tree
+        return lax.psum(tree, AXIS) if self.number > 1 else tree
 
     def eval_shape(self, function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
         """The shapes of function(*arguments) on one device, with the mapped axis bound for its collectives."""
-        if self.count == 1:
+        if self.number == 1:
             return jax.eval_shape(function, *arguments)
-        mapped = jax.vmap(function, in_axes=None, axis_name=AXIS, axis_size=self.count)
+        mapped = jax.vmap(function, in_axes=None, axis_name=AXIS, axis_size=self.number)
         stacked = jax.eval_shape(mapped, *arguments)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
 
     def shard(self, rows: Array) -> Array:
-        """This device's slice of a batch, [batch] -> [batch / count]; also of [batch] keys."""
-        if self.count == 1:
+        """This device's slice of a batch, [batch] -> [batch / number]; also of [batch] keys."""
+        if self.number == 1:
             return rows
-        share = rows.shape[0] // self.count
+        share = rows.shape[0] // self.number
         return lax.dynamic_slice_in_dim(rows, lax.axis_index(AXIS) * share, share)
 
 
@@ -83,15 +83,15 @@ def compile_program(function: Callable[..., PyTree], devices: Devices, *argument
 
     Arguments and results are whole (unsharded) arrays; the function's results must be the same on every device.
     """
-    if devices.count == 1:
+    if devices.number == 1:
         return jax.jit(function, donate_argnums=0).lower(*arguments).compile()
-    numbers = jnp.arange(devices.count)  # pmap needs an argument that differs between devices
+    numbers = jnp.arange(devices.number)  # pmap needs an argument that differs between devices
     mapped = jax.pmap(
         lambda number, *arguments: function(*arguments),
         axis_name=AXIS,
         in_axes=(0, *[None] * len(arguments)),
         out_axes=None,
-        devices=jax.local_devices()[: devices.count],
+        devices=jax.local_devices()[: devices.number],
     )
     program = mapped.lower(numbers, *arguments).compile()
     return lambda *arguments: program(numbers, *arguments)

@@ -4,7 +4,7 @@ Searches and the training of what they found are tasks alike, so that resuming, 
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,8 +55,8 @@ class RunState(NamedTuple):
     failed: Array
 
 
-def rehearse(task: Task, data: PyTree) -> RunState:
-    """Traces one step and one epoch's end, without running or compiling them: the run state's shapes and types.
+def rehearse(task: Task, data: PyTree) -> Any:
+    """Traces one step and one epoch's end, without running or compiling them: a RunState of shapes and types.
 
     Errors of shape surface here, before anything is written.
     """
@@ -68,18 +68,19 @@ def rehearse(task: Task, data: PyTree) -> RunState:
 
     key = jax.random.key(0)
     learner, metrics, row = task.devices.eval_shape(one_epoch, key, data)
-    history = {
-        name: jax.ShapeDtypeStruct((task.epochs, *leaf.shape), leaf.dtype) for name, leaf in (metrics | row).items()
+    history: Any = {
+        name: jax.ShapeDtypeStruct((task.epochs, *leaf.shape), leaf.dtype) for name, leaf in {**metrics, **row}.items()
     }
-    integer = jax.ShapeDtypeStruct((), jnp.int32)
-    return RunState(integer, jax.ShapeDtypeStruct(key.shape, key.dtype), learner, metrics, history, integer)
+    integer: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    run_key: Any = jax.ShapeDtypeStruct(key.shape, key.dtype)
+    return RunState(integer, run_key, learner, metrics, history, integer)
 
 
-def init_run(task: Task, key: Key, shapes: RunState) -> RunState:
+def init_run(task: Task, key: Key, shapes: Any) -> RunState:
     """The state before the first step, of the shapes that `rehearse` gave; jit- and vmap-able over keys."""
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes.sums, shapes.history))
-    step = jnp.zeros((), jnp.int32)
-    return RunState(step, key, task.init(named(key, "learner")), *zeros, jnp.full((), -1, jnp.int32))
+    sums, history = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes.sums, shapes.history))
+    learner = task.init(named(key, "learner"))
+    return RunState(jnp.zeros((), jnp.int32), key, learner, sums, history, jnp.full((), -1, jnp.int32))
 
 
 def advance(task: Task, run: RunState, data: PyTree, count: Array) -> RunState:
@@ -112,7 +113,7 @@ def finish_epoch(task: Task, run: RunState, data: PyTree) -> RunState:
     epoch = run.step // task.steps_per_epoch - 1
     learner, row = task.finish_epoch(named(run.key, "learner"), run.learner, data, epoch)
     means = jax.tree.map(lambda total: total / task.steps_per_epoch, run.sums)
-    history = {name: run.history[name].at[epoch].set(value) for name, value in (means | row).items()}
+    history = {name: run.history[name].at[epoch].set(value) for name, value in {**means, **row}.items()}
     sums = jax.tree.map(jnp.zeros_like, run.sums)
     return run._replace(learner=learner, sums=sums, history=history)
 
