@@ -177,6 +177,6 @@ def _check_finite(task: Task, run: RunState, seeds: tuple[int, ...], checkpoints
     kept = checkpoints.latest_step()
     raise UserError(
         f"{task.name}: the loss is not finite at step {int(failed[number])} of seed {seeds[number]}; "
-        + (f"the checkpoint of step {kept} is kept. " if kept is not None else "no step had been saved yet. ")
-        + "Try a smaller learning rate in a new workdir."
+        + (f"the checkpoint of step {kept} is kept; " if kept is not None else "no step had been saved yet; ")
+        + "try a smaller learning rate in a new workdir."
     )

@@ -93,7 +93,8 @@ def prepare(path: str | os.PathLike[str]) -> Workdir:
             directory.mkdir(parents=True, exist_ok=True)
             lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{what}: {str(error.filename)!r} is a file; choose another --workdir.") from error
+        file = next(part for part in (directory, *directory.parents) if part.exists())
+        raise UserError(f"{what}: {str(file)!r} is a file; choose another --workdir.") from error
     except FileNotFoundError as error:
         raise UserError(f"{what}: it cannot be made there; choose another --workdir.") from error
     try:

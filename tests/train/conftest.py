@@ -1,7 +1,23 @@
 import contextlib
 import resource
+import subprocess
+import sys
 
 import pytest
+
+
+@pytest.fixture
+def start():
+    """Starts a Python program in a process of its own, which does not outlive the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(program, *arguments):
+            command = [sys.executable, "-c", program, *map(str, arguments)]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            stack.callback(process.kill)
+            return process
+
+        yield begin
 
 
 @pytest.fixture

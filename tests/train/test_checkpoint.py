@@ -1,9 +1,6 @@
 import json
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from typing import NamedTuple
 
@@ -348,20 +345,16 @@ with Checkpoints(sys.argv[1]) as checkpoints:
 """
 
 
-def test_a_kill_during_saves_leaves_a_usable_checkpoint(tmp_path):
+def test_a_kill_during_saves_leaves_a_usable_checkpoint(tmp_path, start):
     template = {"x": jnp.zeros(20_000), "step": jnp.int32(0), "key": jax.random.key(0)}
     moments = random.Random(0)
-    processes = [
-        subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path / name)], stdout=subprocess.PIPE, text=True)
-        for name in "abc"
-    ]
-    for name, process in zip("abc", processes, strict=True):
-        with process:
-            assert process.stdout is not None
-            seen = [next(line for line in process.stdout if line != "None\n")]
-            time.sleep(moments.uniform(0.0, 0.3))
-            process.send_signal(signal.SIGKILL)
-            seen += [line for line in process.stdout if line.endswith("\n")]
+    processes = {name: start(SAVER, tmp_path / name) for name in "abc"}
+    for name, process in processes.items():
+        seen = [next(line for line in process.stdout if line != "None\n")]
+        time.sleep(moments.uniform(0.0, 0.3))
+        process.kill()
+        seen += [line for line in process.stdout if line.endswith("\n")]
+        process.wait()
         with Checkpoints(tmp_path / name) as checkpoints:
             restored = checkpoints.restore(template)
             assert restored is not None

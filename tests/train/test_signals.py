@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -59,8 +57,8 @@ def test_in_another_thread_nothing_is_installed():
     assert handlers == [(before, None)]
 
 
-def test_a_process_ends_in_order_when_it_is_told_to():
-    program = (
+def test_a_process_ends_in_order_when_it_is_told_to(start):
+    process = start(
         "import time\n"
         "from jaxnas.train.signals import StopRequest\n"
         "with StopRequest() as stop:\n"
@@ -69,9 +67,7 @@ def test_a_process_ends_in_order_when_it_is_told_to():
         "        time.sleep(0.01)\n"
         "print('stopped by', stop.requested)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.stdout.read() == "stopped by SIGTERM\n"
-    assert process.returncode == 0
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.stdout.read() == "stopped by SIGTERM\n"
+    assert process.wait() == 0

@@ -1,9 +1,6 @@
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -35,16 +32,14 @@ def test_prepare_makes_the_directory_and_can_be_used_as_a_path(tmp_path):
     assert (tmp_path / "runs" / "first" / "file").read_text() == "x"
 
 
-def test_a_second_process_is_refused_and_a_kill_releases_the_lock(tmp_path):
-    arguments = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "locked\n"
-        with pytest.raises(UserError, match=rf"in use by another process \(pid {process.pid}\)"):
-            prepare(tmp_path)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        prepare(tmp_path).close()
+def test_a_second_process_is_refused_and_a_kill_releases_the_lock(tmp_path, start):
+    process = start(HOLDER, tmp_path)
+    assert process.stdout.readline() == "locked\n"
+    with pytest.raises(UserError, match=rf"in use by another process \(pid {process.pid}\)"):
+        prepare(tmp_path)
+    process.kill()
+    process.wait()
+    prepare(tmp_path).close()
 
 
 def test_the_lock_names_its_new_holder_and_ends_with_close(tmp_path):
@@ -60,7 +55,7 @@ def test_the_lock_names_its_new_holder_and_ends_with_close(tmp_path):
 @pytest.mark.parametrize("inside", [".", "below", "below/deeper"])
 def test_a_file_is_no_workdir(tmp_path, inside):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UserError, match="is a file; choose another --workdir"):
+    with pytest.raises(UserError, match=r"file' is a file; choose another --workdir"):
         prepare(tmp_path / "file" / inside)
     assert (tmp_path / "file").read_text() == "kept"
 
