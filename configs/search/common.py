@@ -27,17 +27,21 @@ WEIGHTS = {
 }
 
 
+LOGITS = {"logits_learning_rate": 3e-4, "logits_weight_decay": 1e-3}
+
+# A search of a few hundred steps has to move its logits faster than one of twenty thousand.
+SHORT_LOGITS = {"logits_learning_rate": 0.02}
+
+
 def darts(order: int) -> ConfigDict:
     """DARTS as published; `hessian` matters for order 2 only ("autodiff" or "finite_differences")."""
-    logits = {"logits_learning_rate": 3e-4, "logits_weight_decay": 1e-3}
-    return ConfigDict({"name": "darts", "order": order, "hessian": "finite_differences", **WEIGHTS, **logits})
+    return ConfigDict({"name": "darts", "order": order, "hessian": "finite_differences", **WEIGHTS, **LOGITS})
 
 
 def gdas() -> ConfigDict:
     """GDAS as published, except that gates which were not drawn get no gradient (`bare_gates` restores it)."""
     temperature = {"temperature": 10.0, "final_temperature": 0.1, "bare_gates": False}
-    logits = {"logits_learning_rate": 3e-4, "logits_weight_decay": 1e-3}
-    return ConfigDict({"name": "gdas", **temperature, **WEIGHTS, **logits})
+    return ConfigDict({"name": "gdas", **temperature, **WEIGHTS, **LOGITS})
 
 
 def random_search(candidates: int) -> ConfigDict:

@@ -11,4 +11,5 @@ from configs.search import common
 def get_config():
     config = common.digits()
     config.method = common.darts(order=1)
+    config.method.update(common.SHORT_LOGITS)
     return config

@@ -11,4 +11,5 @@ from configs.search import common
 def get_config():
     config = common.digits()
     config.method = common.gdas()
+    config.method.update(common.SHORT_LOGITS)
     return config

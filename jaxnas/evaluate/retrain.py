@@ -15,7 +15,7 @@ from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Key, PyTree
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, augment, normalize
-from jaxnas.networks.cell_network import CellNetwork
+from jaxnas.networks.cell_network import CellNetwork, init_variables
 from jaxnas.search.objectives import accuracy, cross_entropy
 from jaxnas.search.optimizers import sgd
 from jaxnas.train.parallel import Devices
@@ -69,7 +69,7 @@ def training_task(
     optimizer = sgd(rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, clip=recipe.clip)
 
     def init(key: Key) -> TrainingState:
-        variables = network.init(named(key, "weights"), jnp.zeros((1, *image_shape)), train=False)
+        variables = init_variables(network, named(key, "weights"), image_shape)
         return TrainingState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
 
     def step(key, state, data, order, position):

@@ -18,7 +18,10 @@ from jaxnas.layers import backend
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-BATCH_BLOCKS = 8  # how many blocks of a batch are added up in one loop; more compile longer and alias in the cache
+# How many blocks of a batch the kernel gradient adds up in one loop: more run faster and compile longer, so that small
+# images, where a loop's start costs as much as the loop, get few.
+BATCH_BLOCKS, FEW_BATCH_BLOCKS = 8, 2
+SMALL = 2**16  # elements
 
 
 def symmetric_padding(kernel: Array, dilation: int) -> Padding:
@@ -169,7 +172,7 @@ def _depthwise_kernel_gradient(padded: Array, cotangent: Array, size: int, strid
     does the rest. (Gram matrices of columns against columns compile as fast and run half as fast.)
     """
     batch, height, width, channels = cotangent.shape
-    blocks = math.gcd(batch, BATCH_BLOCKS)
+    blocks = math.gcd(batch, BATCH_BLOCKS if cotangent.size >= SMALL else FEW_BATCH_BLOCKS)
     share = batch // blocks
     pieces = [slice(block * share, (block + 1) * share) for block in range(blocks)]
     ones = jnp.ones(share * height * width, cotangent.dtype)

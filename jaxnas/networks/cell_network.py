@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnas.core.errors import UserError, choose
-from jaxnas.core.types import Array
+from jaxnas.core.keys import named
+from jaxnas.core.types import Array, Key, PyTree
+from jaxnas.layers.operations import init_weights
 from jaxnas.networks.cell_operations import (
     OPERATIONS,
     Convolution,
@@ -176,3 +179,22 @@ class CellNetwork(nn.Module):
                 auxiliary = AuxiliaryHead(self.stem, self.classes, self.axis_name, name="auxiliary_head")(last, train)
         logits = Linear(self.classes, name="classifier")(jnp.mean(last, axis=(1, 2)))
         return logits, auxiliary if train else None
+
+
+def init_variables(network: CellNetwork, key: Key, image_shape: tuple[int, int, int]) -> PyTree:
+    """{"params", "batch_stats"} distributed as by `network.init`, for images of [height, width, channels].
+
+    All kernels come from one draw. `network.init` draws each by itself, which takes longer to compile than the network.
+    """
+    image = jnp.zeros((1, *image_shape))
+    shapes = jax.eval_shape(lambda key: network.init(key, image, train=False), key)
+    flat = flatten_dict(shapes)
+    kernels = {path: leaf.shape for path, leaf in flat.items() if path[-1] == "kernel"}
+    drawn = init_weights(named(key, "kernels"), kernels)
+    for path, leaf in flat.items():
+        kernel = (*path[:-1], "kernel")
+        if path[-1] == "bias" and kernel in kernels:  # of a linear layer, with its kernel's fan-in
+            drawn[path] = init_weights(named(key, "/".join(path)), {"row": kernels[kernel]})["row"][0]
+        elif path not in drawn:
+            drawn[path] = jnp.full(leaf.shape, 1.0 if path[-1] in ("scale", "var") else 0.0, leaf.dtype)
+    return unflatten_dict(drawn)

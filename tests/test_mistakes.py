@@ -1,0 +1,156 @@
+"""Mistakes in the command line, the config and the data: one sentence, exit code 2, and nothing written."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_run import Process, arguments, contents, images, launch, write_data
+
+NAN = float("nan")
+# What is given instead, and what the sentence says. The fields are written with __ for the dot.
+WRONG_FIELDS = [
+    ({"epoch": 3}, "unknown config field 'epoch'; did you mean 'epochs'?"),
+    ({"space__nodez": 3}, "unknown config field 'space.nodez'; did you mean 'space.nodes'?"),
+    ({"epochs": "many"}, "--config.epochs=many does not fit: the field holds a value of type int"),
+    ({"data__name": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
+    ({"method__name": "dart"}, "unknown method 'dart'; did you mean 'darts'?"),
+    ({"method__name": "gdas"}, "the method 'gdas' has no hessian, order and needs temperature"),
+    ({"method__order": 3}, "unknown order '3'; known are: 1, 2."),
+    ({"method__hessian": "exact"}, "unknown hessian 'exact'; known are: autodiff, finite_differences."),
+    ({"space__name": "dart"}, "unknown space 'dart'; did you mean 'darts'?"),
+    ({"space__operations": ("none", "skip_conect")}, "unknown operation 'skip_conect'; did you mean 'skip_connect'?"),
+    ({"space__operations": ("skip_connect",)}, "have to contain 'none'"),
+    ({"data__path": "nowhere.npz"}, "the data file nowhere.npz does not exist"),
+    ({"data__path": ""}, "data.name=npz needs the file's name"),
+    ({"batch_size": 21}, "batch_size 21 is larger than the 20 examples of the split; use at most 20."),
+    ({"batch_size": 5, "data__train_fraction": 0.9}, "batch_size 5 is larger than the 4 examples"),
+    ({"retrain__batch_size": 41}, "batch_size 41 is larger than the 40 examples"),
+    ({"devices": 3}, "batch_size 4 does not divide over 3 devices; the nearest that does is 3."),
+    ({"devices": 99}, "devices is 99, but this machine has"),
+    ({"retrain__auxiliary": True}, "the auxiliary head needs feature maps of at least 8x8 pixels"),
+]
+WRONG_NUMBERS = [
+    ("epochs", 0, "at least 1"),
+    ("batch_size", 0, "at least 1"),
+    ("num_seeds", 0, "at least 1"),
+    ("seed", -1, "from 0 to 2147483647"),
+    ("seed", 2**31, "from 0 to 2147483647"),
+    ("space__channels", 1, "at least 2"),
+    ("space__layers", 0, "at least 1"),
+    ("data__train_fraction", 1.5, "above 0 and below 1"),
+    ("data__train_fraction", NAN, "above 0 and below 1"),
+    ("data__crop_padding", -1, "at least 0"),
+    ("method__weights_learning_rate", 0.0, "above 0 and finite"),
+    ("method__weights_learning_rate", -0.1, "above 0 and finite"),
+    ("method__logits_learning_rate", NAN, "above 0 and finite"),
+    ("method__momentum", 1.0, "at least 0 and below 1"),
+    ("method__weight_decay", -1.0, "at least 0"),
+    ("method__clip", 0.0, "above 0 and finite"),
+    ("retrain__learning_rate", float("inf"), "above 0 and finite"),
+    ("retrain__drop_path", 1.0, "at least 0 and below 1"),
+    ("checkpoint__every_steps", -1, "at least 0"),
+    ("checkpoint__every_seconds", -1.0, "at least 0"),
+    ("checkpoint__keep", 0, "at least 1"),
+]
+X, Y = images(40)
+WRONG_ARRAYS = [
+    ({"x_train": X / 255}, "x_train must be uint8 [n, height, width, channels], not float64"),
+    ({"x_train": X[:, 0, 0]}, "x_train must be uint8 [n, height, width, channels], but its shape is (40, 1)"),
+    ({"x_test": X[:, :2]}, "the images of x_train have the shape (4, 4, 1) but those of x_test (2, 4, 1)"),
+    ({"y_train": Y / 1.0}, "y_train must hold integer labels [n], not float64"),
+    ({"y_train": Y[:-1]}, "y_train holds 39 labels for 40 images"),
+    ({"y_train": Y - 1}, "y_train holds the negative label -1"),
+    ({"y_test": np.full(12, 3)}, "y_test holds the label 3, but there are 3 classes"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data") / "bright.npz")
+
+
+def assert_refused(command, workdir, message, capsys):
+    assert launch(command) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert re.search(r"[.?]\n$", printed.err)
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(("fields", "message"), WRONG_FIELDS, ids=lambda value: str(value)[:40])
+def test_a_wrong_field(fields, message, data, tmp_path, capsys):
+    assert_refused(arguments(tmp_path / "run", data, **fields), tmp_path / "run", message, capsys)
+
+
+@pytest.mark.parametrize(("field", "value", "limit"), WRONG_NUMBERS)
+def test_a_number_out_of_its_limits(field, value, limit, data, tmp_path, capsys):
+    message = f"{field.replace('__', '.')} must be {limit}, not {value}."
+    assert_refused(arguments(tmp_path / "run", data, **{field: value}), tmp_path / "run", message, capsys)
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value", "message"),
+    [
+        ("gdas", "method__temperature", 0.0, "method.temperature must be above 0"),
+        ("gdas", "method__weights_learning_rate", 0.0, "method.weights_learning_rate must be above 0"),
+        ("random", "method__candidates", 9, "method.candidates is 9, but 3 epochs give 1 to 3 candidates"),
+        ("darts_second_order", "method__hessian", "exact", "unknown hessian 'exact'"),
+    ],
+)
+def test_a_wrong_setting_of_another_method(method, field, value, message, data, tmp_path, capsys):
+    command = arguments(tmp_path / "run", data, method, **{field: value})
+    assert_refused(command, tmp_path / "run", message, capsys)
+
+
+@pytest.mark.parametrize(("arrays", "message"), WRONG_ARRAYS, ids=lambda value: str(value)[:20])
+def test_wrong_arrays(arrays, message, tmp_path, capsys):
+    path = write_data(tmp_path / "wrong.npz", **arrays)
+    assert_refused(arguments(tmp_path / "run", path), tmp_path / "run", message, capsys)
+
+
+def test_a_config_of_another_kind(data, tmp_path, capsys):
+    command = arguments(tmp_path / "run", data)
+    config = command[1].replace("search/darts_digits", "evaluate/darts_cifar10")
+    workdir = tmp_path / "run"
+    message = "the config lacks the field 'method'; this command takes configs of another kind."
+    assert_refused([command[0], config, f"--workdir={workdir}"], workdir, message, capsys)
+
+
+def test_a_workdir_that_is_a_file(data, tmp_path, capsys):
+    """Also one below a file, which the system reports in another way."""
+    (tmp_path / "file").write_text("mine")
+    before = contents(tmp_path)
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert launch(arguments(workdir, data)) == 2
+        assert re.fullmatch(r"the workdir .* cannot be written: .* is a file; .*\n", capsys.readouterr().err)
+    assert contents(tmp_path) == before
+
+
+def test_a_workdir_that_cannot_be_made(data, capsys):
+    """Where nobody can write, not even root."""
+    parent = Path("/proc/sys" if sys.platform == "linux" else "/System")
+    assert launch(arguments(parent / "run", data)) == 2
+    assert re.fullmatch(
+        r"the workdir '.*' cannot be written: .*; choose another --workdir\.\n", capsys.readouterr().err
+    )
+
+
+def test_from_a_shell(data, tmp_path):
+    with Process(arguments(tmp_path / "run", data, batch_size=21)) as process:
+        assert process.end() == (2, "")
+        assert process.stderr == "batch_size 21 is larger than the 20 examples of the split; use at most 20.\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_config_of_a_run(data, tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps({"epochs": 3})[:-1])
+    before = contents(tmp_path)
+    assert launch(arguments(tmp_path, data)) == 2
+    assert "config.json' is damaged: it is not valid JSON" in capsys.readouterr().err
+    assert contents(tmp_path) == before
