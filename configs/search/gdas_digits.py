@@ -11,5 +11,7 @@ from configs.search import common
 def get_config():
     config = common.digits()
     config.method = common.gdas()
+    config.epochs = 60  # one operation per edge learns in a step, so it takes more of them
+    config.method.temperature = 5.0
     config.method.update(common.SHORT_LOGITS)
     return config

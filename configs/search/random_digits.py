@@ -11,4 +11,5 @@ from configs.search import common
 def get_config():
     config = common.digits()
     config.method = common.random_search(candidates=4)
+    config.epochs = 40
     return config
