@@ -52,7 +52,7 @@ def write_data(path: Path, seed: int = 0, **replaced: np.ndarray) -> Path:
     """An npz file of 40 training and 12 test images, with some of its arrays replaced."""
     (x_train, y_train), (x_test, y_test) = images(40, seed), images(12, seed + 1)
     arrays: dict[str, Any] = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    np.savez(path, **(arrays | replaced))
+    np.savez(path, allow_pickle=False, **(arrays | replaced))
     return path
 
 

@@ -1,5 +1,7 @@
 """The stand-alone network that a genotype describes, as DARTS evaluates it (Liu, Simonyan & Yang 2019, section 3.2)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -188,7 +190,7 @@ def init_variables(network: CellNetwork, key: Key, image_shape: tuple[int, int, 
     """
     image = jnp.zeros((1, *image_shape))
     shapes = jax.eval_shape(lambda key: network.init(key, image, train=False), key)
-    flat = flatten_dict(shapes)
+    flat: dict[tuple[str, ...], Any] = dict(flatten_dict(shapes))
     kernels = {path: leaf.shape for path, leaf in flat.items() if path[-1] == "kernel"}
     drawn = init_weights(named(key, "kernels"), kernels)
     for path, leaf in flat.items():

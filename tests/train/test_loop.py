@@ -23,11 +23,11 @@ def counting():
     )
 
 
-def run(folder, every_steps=0, task=None, signal=None):
-    task, stop = task or counting(), StopRequest()
+def run(folder, every_steps=0, signal=None):
+    task, stop = counting(), StopRequest()
     stop.requested = signal
-    around = Surroundings((0, 1), Cadence(every_steps, 1e9), MetricLog(folder), stop)
-    with Checkpoints(folder / "checkpoints", keep=9) as checkpoints:
+    with MetricLog(folder) as log, Checkpoints(folder / "checkpoints", keep=9) as checkpoints:
+        around = Surroundings((0, 1), Cadence(every_steps, 1e9), log, stop)
         return train(task, rehearse(task, ()), (), around, checkpoints, 0).run
 
 

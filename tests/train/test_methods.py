@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxnas.core.errors import UserError
@@ -220,13 +221,20 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
 
 @pytest.mark.parametrize("row_name", ["darts", "darts second order, exact", "gdas"])
 def test_four_devices_equal_one(row_name):
-    """The same global batch, cut into four: gradients, batch statistics and metrics are those of the whole."""
+    """The same global batch, cut into four: gradients, batch statistics and metrics are those of the whole.
+
+    After one step Adam's first moment and the momentum buffer are the gradients up to a factor; the step itself, nearly
+    their sign, would amplify the rounding of those near zero.
+    """
     one, four = built(row_name), Built(row_name, devices=check_devices(4, {"batch_size": BATCH}))
-    expected, actual = one.finish_epoch(one.advance(one.start(), 2)), four.start()
-    actual = four.finish_epoch(four.advance(actual, 2))
-    chex.assert_trees_all_close(actual.learner.logits, expected.learner.logits, rtol=1e-3, atol=1e-3)
-    for name, tolerance in {"train_loss": 1e-3, "valid_accuracy": 0.0}.items():
-        np.testing.assert_allclose(actual.history[name], expected.history[name], rtol=tolerance, atol=tolerance)
+    expected, actual = (b.finish_epoch(b.advance(b.start(), 1)) for b in (one, four))
+    for state, moment in (("logits_state", "mu"), ("weights_state", "trace")):
+        a, e = (optax.tree_utils.tree_get(getattr(run.learner, state), moment) for run in (actual, expected))
+        scale = float(optax.tree.norm(e))
+        assert scale > 0
+        assert float(optax.tree.norm(jax.tree.map(jnp.subtract, a, e))) < 2e-3 * scale
+    for name in ("train_loss", "logits_loss", "valid_loss"):
+        np.testing.assert_allclose(actual.history[name], expected.history[name], rtol=1e-3)
 
 
 def test_unsynchronised_statistics_are_those_of_each_device():
