@@ -61,10 +61,9 @@ def _programs(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
     """The programs among the parameters of an operation: bodies, branches, what is called."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, core.Jaxpr):
-                yield item
+            program = getattr(item, "jaxpr", item)  # a closed program holds an open one
+            if isinstance(program, core.Jaxpr):
+                yield program
 
 
 def _shape(operand: core.Var | core.Literal) -> tuple[int, ...]:
