@@ -63,14 +63,16 @@ class Session:
 def search(config: Config, workdir: str | Path) -> Mapping[str, Any]:
     """Runs the experiment that `config` describes in `workdir`, or continues it there, and returns its result.
 
-    Writes config.json, metrics.jsonl, tensorboard/, checkpoints/, result.json and report.html. A run that was stopped
-    or killed at any moment and is started again ends in the same result, bit for bit. A finished run is not run again.
+    Writes config.json, metrics.jsonl, tensorboard/, checkpoints/, genotypes.json (as soon as the search has ended),
+    result.json and report.html. A run that was stopped or killed at any moment and is started again ends in the same
+    result, bit for bit. A finished run is not run again.
     Raises UserError, before anything is written, for whatever is wrong with the config, the data or the directory, and
     Stopped after saving when the process was asked to stop.
     """
     made = plan(config)
     with prepare(workdir) as folder:
-        if (folder / "config.json").exists() and (folder / "checkpoints").exists():
+        started = (folder / "checkpoints").exists() or (folder / "result.json").exists()
+        if (folder / "config.json").exists() and started:
             refuse_changes(read_json(folder / "config.json"), made.config, FREE_FIELDS)
         if (folder / "result.json").exists():
             print(f"{folder.path} holds this run, finished; nothing is left to do.", file=sys.stderr)
@@ -84,12 +86,14 @@ def _run(session: Session) -> Mapping[str, Any]:
     made = session.made
     searched = session.train(made.task, made.shapes, made.search_data(), made.seeds, "search")
     found = jax.vmap(made.method.derive)(searched.run.learner)
+    chosen = {seed: {"found": jax.tree.map(lambda leaf, i=i: leaf[i], found)} for i, seed in enumerate(made.seeds)}
+    _announce(session, {seed: of_seed["found"] for seed, of_seed in chosen.items()})
+    if made.config["retrain"]["random_baseline"]:
+        for seed, of_seed in chosen.items():
+            of_seed["random"] = random(made.space, named(jax.random.key(seed), "random_baseline"))
     trained: dict[str, list[Trained]] = {"found": [], "random": []}
-    for number, seed in enumerate(made.seeds):
-        chosen = {"found": jax.tree.map(lambda leaf, number=number: leaf[number], found)}
-        if made.config["retrain"]["random_baseline"]:
-            chosen["random"] = random(made.space, named(jax.random.key(seed), "random_baseline"))
-        for kind, architecture in chosen.items():
+    for seed, of_seed in chosen.items():
+        for kind, architecture in of_seed.items():
             trained[kind].append(_train_architecture(session, architecture, seed, kind))
     result = _result(made, searched, trained)
     history = {name: np.asarray(values) for name, values in searched.run.history.items()}
@@ -99,17 +103,41 @@ def _run(session: Session) -> Mapping[str, Any]:
         history=history,
         options=made.space.options,
         edges=cell_edges(made.config["space"]["nodes"]),
-        retraining={kind: _stacked([one.history for one in entries]) for kind, entries in trained.items() if entries},
+        retraining={
+            kind: _stacked([one.history for one in entries])
+            for kind, entries in trained.items()
+            if entries and entries[0].history
+        },
     )
     write_report(session.folder / "report.html", record)
     write_json(session.folder / "result.json", result)
     return result
 
 
+def _announce(session: Session, found: Mapping[int, Architecture]) -> None:
+    """Tells and writes what the search found, before hours may be spent on training it."""
+    genotypes = {seed: format_genotype(genotype(session.made.space, one)) for seed, one in found.items()}
+    for seed, text in genotypes.items():
+        print(f"found by seed {seed}: {text}", file=sys.stderr)
+    write_json(session.folder / "genotypes.json", genotypes)
+
+
 def _train_architecture(session: Session, architecture: Architecture, seed: int, kind: str) -> Trained:
-    """Trains one architecture on the whole training split, and looks at the test split once, at the end."""
+    """Trains one architecture on the whole training split, and looks at the test split once, at the end.
+
+    With no epochs to train for, only its cost is told.
+    """
     made = session.made
     cells = genotype(made.space, architecture)
+    image_shape = made.dataset.x_test.shape[1:]
+    entry = {
+        "genotype": format_genotype(cells),
+        "architecture": made.space.canonical(architecture),
+        "cost": network_cost(made.network(cells, axis_name=None), image_shape)._asdict(),
+        "retrained_accuracy": None,
+    }
+    if made.recipe.epochs == 0:
+        return Trained(entry, {}, {"compile": 0.0, "run": 0.0})
     network, task = made.training(cells, f"{kind}_seed_{seed}")
     data = TrainingData(jnp.asarray(made.dataset.x_train), jnp.asarray(made.dataset.y_train))
     outcome = session.train(task, rehearse(task, data), data, (seed,), task.name)
@@ -122,14 +150,8 @@ def _train_architecture(session: Session, architecture: Architecture, seed: int,
         batch_size=made.recipe.batch_size,
         augmentation=made.augmentation,
     )
-    entry = {
-        "genotype": format_genotype(cells),
-        "architecture": made.space.canonical(architecture),
-        "cost": network_cost(network.clone(axis_name=None), made.dataset.x_test.shape[1:])._asdict(),
-        "retrained_accuracy": float(accuracy),
-    }
     history = {name: np.asarray(values[0]) for name, values in outcome.run.history.items()}
-    return Trained(entry, history, outcome.seconds)
+    return Trained(entry | {"retrained_accuracy": float(accuracy)}, history, outcome.seconds)
 
 
 def _stacked(histories: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
@@ -173,8 +195,9 @@ def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Traine
     }
 
 
-def _summary(values: Sequence[float]) -> dict[str, float | None]:
+def _summary(values: Sequence[float | None]) -> dict[str, float | None]:
     """Mean and sample standard deviation; None where there are too few values."""
+    values = [value for value in values if value is not None]
     return {
         "mean": statistics.fmean(values) if values else None,
         "std": statistics.stdev(values) if len(values) > 1 else None,

@@ -43,7 +43,7 @@ LIMITS = {
     "method.logits_weight_decay": _at_least(0),
     "method.temperature": POSITIVE,
     "method.final_temperature": POSITIVE,
-    "retrain.epochs": _at_least(1),
+    "retrain.epochs": _at_least(0),  # 0: what was found is not trained
     "retrain.batch_size": _at_least(1),
     "retrain.channels": _at_least(2),
     "retrain.layers": _at_least(1),

@@ -13,7 +13,7 @@ import optax
 
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.keys import named
-from jaxnas.core.types import Architecture, Array, Key, Logits, Metrics, Network, PyTree, Sampler, Space
+from jaxnas.core.types import Architecture, Array, Gates, Key, Logits, Network, PyTree, Space
 from jaxnas.estimators.pathwise import pathwise
 from jaxnas.relax import categorical
 from jaxnas.search import optimizers
@@ -44,13 +44,16 @@ class Setup(NamedTuple):
 class Method(NamedTuple):
     """A search method as pure functions of its state.
 
+    branches: whether a step chooses by its data what to run (a single path), rather than running all of it.
     init: key -> state. step: (key, state, batches) -> (state, metrics), the metrics scalars.
     predict: (state, images) -> class logits of the supernet as the method would judge it.
     finish_epoch: (key, state, epoch, validation accuracy) -> (state, accuracy), after each epoch's validation; the
-        accuracy returned is that of what the method would now derive.
+        accuracy returned is that by which the search is judged: of the mixture (DARTS), of the derived cells with the
+        shared weights (GDAS), of the best candidate (random search).
     probabilities: state -> {part: [choices, options]}. derive: state -> the architecture found.
     """
 
+    branches: bool
     init: Callable[[Key], SearchState]
     step: Update
     predict: Callable[[SearchState, Array], Array]
@@ -70,7 +73,8 @@ def _relaxation(
     updates: tuple[Update, ...],
     weights: optax.GradientTransformation,
     logits: optax.GradientTransformation,
-    judged_by: Sampler,
+    judged_by: Callable[[Logits], Gates],
+    branches: bool,
 ) -> Method:
     """A method whose architecture is a set of logits: most of the family. `judged_by` gives the gates of `predict`."""
 
@@ -80,10 +84,10 @@ def _relaxation(
         return SearchState(jnp.zeros((), jnp.int32), params, weights.init(params), values, logits.init(values), ())
 
     def predict(state, images):
-        gates = judged_by(jax.random.key(0), state.logits, state.step).gates
-        return network.apply(state.params, gates, images)
+        return network.apply(state.params, judged_by(state.logits), images)
 
     return Method(
+        branches=branches,
         init=init,
         step=alternating(*updates),
         predict=predict,
@@ -127,7 +131,11 @@ def darts(
         learn_logits(pathwise(sampler), objective, logits, setup.mean),
         learn_weights(sampler, loss, weights, network.active, setup.mean),
     )
-    return _relaxation(setup, network, updates, weights, logits, judged_by=sampler)
+
+    def mixture(values: Logits) -> Gates:
+        return jax.tree.map(jax.nn.softmax, values)
+
+    return _relaxation(setup, network, updates, weights, logits, mixture, branches=False)
 
 
 def gdas(
@@ -162,7 +170,11 @@ def gdas(
         learn_weights(sampler, loss, weights, network.active, setup.mean),
         learn_logits(pathwise(sampler), first_order(loss), logits, setup.mean),
     )
-    return _relaxation(setup, network, updates, weights, logits, judged_by=categorical.argmax())
+
+    def derived(values: Logits) -> Gates:
+        return encode(setup.space, setup.space.decode(values))
+
+    return _relaxation(setup, network, updates, weights, logits, derived, branches=True)
 
 
 class Candidates(NamedTuple):
@@ -186,12 +198,14 @@ def random_search(
 
     The epochs are shared equally by `candidates` architectures, trained one after another in the supernet's own shape
     with only their operations running, and compared by validation accuracy. Raises UserError unless every candidate
-    gets at least one whole epoch.
+    gets the same number of whole epochs, at least one.
     """
-    if not 1 <= candidates <= setup.epochs:
+    if candidates < 1 or setup.epochs % candidates:
+        possible = [number for number in range(1, setup.epochs + 1) if setup.epochs % number == 0]
+        nearest = min(possible, key=lambda number: abs(number - candidates))
         raise UserError(
-            f"method.candidates is {candidates}, "
-            f"but {setup.epochs} epochs give 1 to {setup.epochs} candidates an epoch each."
+            f"method.candidates is {candidates}, which does not share {setup.epochs} epochs equally; "
+            f"the nearest number that does is {nearest}."
         )
     epochs_each = setup.epochs // candidates
     per_candidate = epochs_each * setup.steps_per_epoch
@@ -208,7 +222,7 @@ def random_search(
         return params, weights.init(params), encode(setup.space, random(setup.space, named(key, "architecture")))
 
     def init(key):
-        params, weights_state, logits = start(jax.random.fold_in(key, 0))
+        params, weights_state, logits = start(key)
         memory = Candidates(setup.space.decode(logits), jnp.full((), -1.0))
         return SearchState(jnp.zeros((), jnp.int32), params, weights_state, logits, (), memory)
 
@@ -220,13 +234,14 @@ def random_search(
         following = done & ((epoch + 1) // epochs_each < candidates)
         params, weights_state, logits = jax.lax.cond(
             following,
-            lambda: start(jax.random.fold_in(key, (epoch + 1) // epochs_each)),
+            lambda: start(key),
             lambda: (state.params, state.weights_state, state.logits),
         )
         state = state._replace(params=params, weights_state=weights_state, logits=logits, memory=memory)
         return state, jnp.where(memory.accuracy < 0, accuracy, memory.accuracy)
 
     return Method(
+        branches=True,
         init=init,
         step=step,
         predict=lambda state, images: network.apply(state.params, state.logits, images),
@@ -237,5 +252,3 @@ def random_search(
 
 
 METHODS: Mapping[str, Callable[..., Method]] = {"darts": darts, "gdas": gdas, "random": random_search}
-
-__all__ = ["METHODS", "Method", "Metrics", "Setup", "darts", "gdas", "random_search"]

@@ -30,7 +30,7 @@ from jaxnas.spaces.space import random
 from jaxnas.train.loop import Cadence
 from jaxnas.train.parallel import Devices, check_devices
 from jaxnas.train.search_task import SearchData, search_task
-from jaxnas.train.task import RunState, Task, rehearse
+from jaxnas.train.task import Task, rehearse
 
 SPACES = {"darts": cell_space}
 
@@ -170,9 +170,10 @@ def _augmentation(config: Config, dataset: Dataset, cutout: int) -> Augmentation
     return augmentation
 
 
-def _rehearse(made: Plan) -> RunState:
-    """Traces a step of the search, and of training one architecture, for errors of shape; runs and compiles nothing."""
-    network, _ = made.training(genotype(made.space, random(made.space, jax.random.key(0))), "training")
+def _rehearse(made: Plan) -> PyTree:
+    """Traces a step of the search and the network of one architecture, for errors of shape; compiles nothing."""
+    network = made.network(genotype(made.space, random(made.space, jax.random.key(0))))
     images = jnp.zeros((1, *made.dataset.x_train.shape[1:]))
     jax.eval_shape(lambda key: network.init(key, images, train=False), jax.random.key(0))
-    return rehearse(made.task, made.search_data())
+    arrays = SearchData(made.dataset.x_train, made.dataset.y_train, *made.halves)  # their shapes are enough
+    return rehearse(made.task, jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays))

@@ -55,6 +55,7 @@ def show(figures: dict[str, Any]) -> None:
     console.print(table)
     console.print(f"one cell: fast evaluation {figures['cell_speedup']:.1f} × the plain one")
     ratios = ", ".join(f"{ratio:.2f}" for ratio in figures["single_path_over_mixture"])
+    console.print(f"a call into the search loop: {figures['call_overhead_share']:.3%} of its time is overhead")
     console.print(f"weight step: single path {ratios} of the mixture")
 
 

@@ -32,9 +32,11 @@ def summary(result: Any, workdir: str) -> str:
         "",
         f"genotype   {result['genotype']}",
         f"size       {result['cost']['params']:,} parameters, {result['cost']['mult_adds']:,} mult-adds",
-        f"accuracy   {result['retrained_accuracy']:.2%} on the test split after training it from scratch",
     ]
-    if result["random_baseline"]:
+    if result["retrained_accuracy"] is not None:
+        accuracy = f"{result['retrained_accuracy']:.2%}"
+        lines.append(f"accuracy   {accuracy} on the test split after training it from scratch")
+    if result["retrained_accuracy"] is not None and result["random_baseline"]:
         lines.append(
             f"random     {result['random_baseline']['retrained_accuracy']:.2%} for a random architecture, same budget"
         )

@@ -107,9 +107,10 @@ def training_task(
         epochs=recipe.epochs,
         steps_per_epoch=steps_per_epoch,
         devices=devices,
+        branches=False,
         init=init,
         begin_epoch=lambda key, epoch: batches.epoch_order(key, epoch, count),
-        step=step,
+        step=jax.jit(step),  # traced once, for the rehearsal and for the program
         finish_epoch=lambda key, state, data, epoch: (state, {}),
     )
 

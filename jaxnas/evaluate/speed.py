@@ -1,5 +1,6 @@
 """How fast the project's programs are, as ratios within one run: absolute times do not travel between machines."""
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,9 @@ from jaxnas.search.objectives import Batches, SearchState, classification, first
 from jaxnas.search.optimizers import adam, sgd, skip_inactive
 from jaxnas.search.updates import learn_logits, learn_weights
 from jaxnas.spaces.cell import OPERATIONS, cell_edges, cell_space
+from jaxnas.train.loop import SECONDS_PER_CALL, compile_task
+from jaxnas.train.parallel import Devices
+from jaxnas.train.task import RunState, Task, init_run, rehearse
 
 CHANNELS, LAYERS, SIZE, CLASSES = 16, 8, 32, 10  # the search network of the DARTS paper on CIFAR-10
 MATRIX = 2048
@@ -126,6 +130,47 @@ def cell_gradient(evaluation: str, implementation: str, batch_size: int) -> tupl
     return gradient, (inputs, edges, gates)
 
 
+def call_overhead() -> float:
+    """Seconds that one call into the compiled search loop costs beyond its steps: dispatch, donation, the answer.
+
+    The state is that of the full supernet; the step is one small matrix product, so that the calls, not the steps,
+    are what is timed: the time of a call of one step less the time that a step takes within a long call.
+    """
+    (_, (_, state, _)), *_ = search_steps("auto", 1).values()
+
+    def step(key, learner, data, order, position):
+        product = data @ data
+        return learner._replace(step=learner.step + 1), {"loss": product[0, 0]}
+
+    task = Task(
+        name="overhead",
+        epochs=1,
+        steps_per_epoch=1000,
+        devices=Devices(),
+        branches=False,
+        init=lambda key: state,
+        begin_epoch=lambda key, epoch: epoch,
+        step=step,
+        finish_epoch=lambda key, learner, data, epoch: (learner, {}),
+    )
+    matrix = jnp.full((128, 128), 1 / 128)
+    run = jax.vmap(lambda key: init_run(task, key, rehearse(task, matrix)))(jax.random.split(jax.random.key(0), 1))
+    program = compile_task(task, run, matrix).advance
+
+    def seconds(run: RunState, count: int) -> tuple[RunState, float]:
+        start = time.perf_counter()
+        run = jax.block_until_ready(program(run, matrix, jnp.asarray(count, jnp.int32)))
+        return run, time.perf_counter() - start
+
+    times: dict[int, list[float]] = {1: [], 101: []}
+    for _ in range(20):
+        for count, values in times.items():
+            run, spent = seconds(run, count)
+            values.append(spent)
+    one, many = (statistics.median(values) for values in times.values())
+    return one - (many - one) / 100
+
+
 def supernet_suite(batch_sizes: Sequence[int]) -> dict[str, Any]:
     """Measures the DARTS supernet: one cell by every evaluation, then the search steps of the whole network."""
     rate = matrix_product_rate()
@@ -149,6 +194,7 @@ def supernet_suite(batch_sizes: Sequence[int]) -> dict[str, Any]:
         "matrix_product_gflops": rate / 1e9,
         "cells": [one._asdict() for one in cells],
         "steps": rows,
+        "call_overhead_share": call_overhead() / SECONDS_PER_CALL,
         "cell_speedup": cells[0].call / cells[-1].call,
         "single_path_over_mixture": [rows[i + 2]["call"] / rows[i]["call"] for i in range(0, len(rows), 4)],
     }

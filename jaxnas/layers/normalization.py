@@ -33,10 +33,10 @@ def _mean(values: Array, axis_name: str | None) -> Array:
 
 @functools.partial(jax.jit, static_argnums=1)  # traced once per shape
 def _forward(images, axis_name):
-    # The variance as E[x²] - E[x]² reads the images once more than a mean does; subtracting first would write a copy.
-    mean, square = _mean(images, axis_name), _mean(jnp.square(images), axis_name)
-    inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + EPSILON)
-    normalised = images * inverse - mean * inverse
+    # In two passes: E[x²] - E[x]² would be a quarter faster and lose all digits where the mean is large.
+    centred = images - _mean(images, axis_name)
+    inverse = lax.rsqrt(_mean(jnp.square(centred), axis_name) + EPSILON)
+    normalised = centred * inverse
     return normalised, (normalised, inverse)
 
 

@@ -100,7 +100,8 @@ def unrolled(
         return loss(params, gates, batches.valid)
 
     def finite_differences(state, gates, batches):
-        params, rate = lookahead(state, jax.lax.stop_gradient(gates), batches.train)
+        live, gates = gates, jax.lax.stop_gradient(gates)  # nothing below is differentiated again
+        params, rate = lookahead(state, gates, batches.train)
         gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, gates, batches.valid)
         (value, metrics), (direction, direct) = gradients
         direction = mean(direction)
@@ -113,6 +114,6 @@ def unrolled(
         both = jax.lax.map(train_gradient, jnp.asarray([1.0, -1.0]))
         implicit = jax.tree.map(lambda g: (g[0] - g[1]) / (2 * epsilon), both)
         gradient = jax.tree.map(lambda d, i: d - rate * i, direct, implicit)
-        return _linearized(value, gradient, gates), metrics
+        return _linearized(value, gradient, live), metrics
 
     return choose("hessian", hessian, {"autodiff": exact, "finite_differences": finite_differences})

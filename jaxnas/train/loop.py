@@ -1,5 +1,6 @@
 """The only Python loop: calls the compiled pieces of a task, saves, reports, and stops when asked."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.types import PyTree
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog, Progress
-from jaxnas.train.parallel import compile_program, init_over_seeds, over_seeds
+from jaxnas.train.parallel import compile_program, init_over_seeds, over_seeds, prefers_one_by_one
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState, Task, advance, finish_epoch, init_run
 
@@ -62,8 +63,9 @@ class Programs(NamedTuple):
 
 def compile_task(task: Task, run: PyTree, data: PyTree) -> Programs:
     """Compiles both programs of a task for a state with a leading axis of seeds; each is traced once."""
-    steps = over_seeds(lambda run, data, count: advance(task, run, data, count))
-    closing = over_seeds(lambda run, data: finish_epoch(task, run, data))
+    one_by_one = prefers_one_by_one(task.branches)
+    steps = over_seeds(lambda run, data, count: advance(task, run, data, count), one_by_one=one_by_one)
+    closing = over_seeds(lambda run, data: finish_epoch(task, run, data), one_by_one=one_by_one)
     return Programs(
         compile_program(steps, task.devices, run, data, jnp.zeros((), jnp.int32)),
         compile_program(closing, task.devices, run, data),
@@ -94,7 +96,7 @@ def train(
         raise _stopped(task, step, around.stop.requested)
     around.log.rewind(first_step + step)
     begin = time.perf_counter()
-    run = restored.state if restored else start()
+    run, data = task.devices.replicate((restored.state if restored else start(), data))
     programs = compile_task(task, run, data)
     seconds["compile"] += time.perf_counter() - begin
     return Outcome(_loop(task, programs, run, step, data, around, checkpoints, first_step, seconds), seconds)
@@ -114,6 +116,7 @@ def _loop(
     saved_at = time.perf_counter()
     pace = SECONDS_PER_CALL  # seconds per step; so large that the first call takes one step and measures it
     score: float | None = None
+    best = -math.inf  # so that a resumed run saves its next score, too
     with Progress(task.name, epochs=task.epochs) as progress:
         progress.start(task.steps, step)
         while step < task.steps:
@@ -133,7 +136,9 @@ def _loop(
             seconds["run"] += time.perf_counter() - begin
             overdue = time.perf_counter() - saved_at >= around.cadence.every_seconds
             on_the_step = around.cadence.every_steps > 0 and step % around.cadence.every_steps == 0
-            if overdue or on_the_step or around.stop.requested or step == task.steps:
+            better = score is not None and score > best
+            if better or overdue or on_the_step or around.stop.requested or step == task.steps:
+                best = max(best, -math.inf if score is None else score)
                 checkpoints.save(step, run, {"seconds": dict(seconds)}, score)
                 saved_at = time.perf_counter()
             if around.stop.requested and step < task.steps:

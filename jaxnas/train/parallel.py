@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Array, PyTree
@@ -34,6 +36,13 @@ class Devices(NamedTuple):
     def total(self, tree: PyTree) -> PyTree:
         """The sum over devices of every leaf."""
         return lax.psum(tree, AXIS) if self.number > 1 else tree
+
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Puts every leaf on all devices, once; on a single device it stays as it is."""
+        if self.number == 1:
+            return tree
+        mesh = Mesh(np.asarray(jax.local_devices()[: self.number]), (AXIS,))
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
     def eval_shape(self, function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
         """The shapes of function(*arguments) on one device, with the mapped axis bound for its collectives."""
@@ -63,25 +72,37 @@ def check_devices(count: int, batch_sizes: dict[str, int]) -> Devices:
     return Devices(count)
 
 
-def over_seeds(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+def over_seeds(function: Callable[..., PyTree], *, one_by_one: bool) -> Callable[..., PyTree]:
     """Maps function(state, *shared) over the leading axis of state, one entry per seed.
 
-    On accelerators the seeds run as one batched program. On the CPU they run one after another inside the program:
-    batching gains nothing there, and a batched branch runs all its branches.
+    The seeds run as one batched program or, with `one_by_one`, one after another inside the program. One seed runs as
+    if there were no axis.
     """
 
     def mapped(state: PyTree, *shared: PyTree) -> PyTree:
-        if jax.default_backend() == "cpu":
+        if jax.tree.leaves(state)[0].shape[0] == 1:
+            alone = function(jax.tree.map(lambda leaf: leaf[0], state), *shared)
+            return jax.tree.map(lambda leaf: leaf[None], alone)
+        if one_by_one:
             return lax.map(lambda one: function(one, *shared), state)
         return jax.vmap(function, in_axes=(0, *[None] * len(shared)))(state, *shared)
 
     return mapped
 
 
+def prefers_one_by_one(branches: bool) -> bool:
+    """Whether seeds should run one after another: on the CPU, where batching gains nothing, and for branching programs.
+
+    branches: whether the program chooses what to run by its data (a `switch`); batched, it would run every branch.
+    """
+    return branches or jax.default_backend() == "cpu"
+
+
 def compile_program(function: Callable[..., PyTree], devices: Devices, *arguments: PyTree) -> Callable[..., Any]:
     """Traces and compiles function(*arguments) once, for these devices; the first argument's buffers are reused.
 
-    Arguments and results are whole (unsharded) arrays; the function's results must be the same on every device.
+    Arguments and results are whole arrays, on several devices replicated (see `Devices.replicate`); the function's
+    results must be the same on every device.
     """
     if devices.number == 1:
         return jax.jit(function, donate_argnums=0).lower(*arguments).compile()
@@ -92,6 +113,7 @@ def compile_program(function: Callable[..., PyTree], devices: Devices, *argument
         in_axes=(0, *[None] * len(arguments)),
         out_axes=None,
         devices=jax.local_devices()[: devices.number],
+        donate_argnums=1,
     )
     program = mapped.lower(numbers, *arguments).compile()
     return lambda *arguments: program(numbers, *arguments)

@@ -84,7 +84,17 @@ def search_task(
         loss, accuracy = devices.total(sums)
         return loss / valid_count, accuracy / valid_count
 
-    return Task("search", epochs, train_count // batch_size, devices, method.init, begin_epoch, step, finish_epoch)
+    return Task(
+        name="search",
+        epochs=epochs,
+        steps_per_epoch=train_count // batch_size,
+        devices=devices,
+        branches=method.branches,
+        init=method.init,
+        begin_epoch=begin_epoch,
+        step=jax.jit(step),  # traced once, for the rehearsal and for the program
+        finish_epoch=finish_epoch,
+    )
 
 
 def _mean_entropy(probabilities: Mapping[str, Array]) -> Array:

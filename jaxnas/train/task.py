@@ -16,7 +16,7 @@ from jaxnas.train.parallel import Devices
 
 
 class Task(NamedTuple):
-    """What to train, on which devices.
+    """What to train, on which devices. `branches` tells whether a step chooses what to run by its data.
 
     init: key -> learner, the pytree that a step changes.
     begin_epoch: (key, epoch) -> order, what the epoch's steps need to find their data (computed once a call).
@@ -28,6 +28,7 @@ class Task(NamedTuple):
     epochs: int
     steps_per_epoch: int
     devices: Devices
+    branches: bool
     init: Callable[[Key], PyTree]
     begin_epoch: Callable[[Key, Array], PyTree]
     step: Callable[[Key, PyTree, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
@@ -84,26 +85,21 @@ def init_run(task: Task, key: Key, shapes: Any) -> RunState:
 
 
 def advance(task: Task, run: RunState, data: PyTree, count: Array) -> RunState:
-    """Takes `count` steps, all within one epoch, without leaving the device; stops early where a loss is not finite.
+    """Takes `count` steps, all within one epoch, without leaving the device, and notes the first that is not finite.
 
     The number of steps is an argument of the compiled program: whatever pieces an epoch is run in (to save in between,
     to answer a signal), the same program runs and the result is the same, bit for bit.
     """
     order = task.begin_epoch(named(run.key, "data"), run.step // task.steps_per_epoch)
 
-    def unfinished(carry: tuple[Array, RunState]) -> Array:
-        done, run = carry
-        return (done < count) & (run.failed < 0)
-
-    def one_step(carry: tuple[Array, RunState]) -> tuple[Array, RunState]:
-        done, run = carry
+    def one_step(_: Array, run: RunState) -> RunState:
         key = at_step(run.key, "step", run.step)
         learner, metrics = task.step(key, run.learner, data, order, run.step % task.steps_per_epoch)
         sums = jax.tree.map(jnp.add, run.sums, metrics)
-        failed = jnp.where(_all_finite(metrics), -1, run.step)
-        return done + 1, run._replace(step=run.step + 1, learner=learner, sums=sums, failed=failed)
+        failed = jnp.where((run.failed < 0) & ~_all_finite(metrics), run.step, run.failed)
+        return run._replace(step=run.step + 1, learner=learner, sums=sums, failed=failed)
 
-    _, run = lax.while_loop(unfinished, one_step, (jnp.zeros((), jnp.int32), run))
+    run = lax.fori_loop(0, count, one_step, run)
     broken = (run.failed < 0) & ~_all_finite(run.learner)
     return run._replace(failed=jnp.where(broken, run.step - 1, run.failed))
 
@@ -111,7 +107,7 @@ def advance(task: Task, run: RunState, data: PyTree, count: Array) -> RunState:
 def finish_epoch(task: Task, run: RunState, data: PyTree) -> RunState:
     """Closes the epoch whose last step was just taken: validates, and writes its row of the history."""
     epoch = run.step // task.steps_per_epoch - 1
-    learner, row = task.finish_epoch(named(run.key, "learner"), run.learner, data, epoch)
+    learner, row = task.finish_epoch(at_step(run.key, "finish_epoch", epoch), run.learner, data, epoch)
     means = jax.tree.map(lambda total: total / task.steps_per_epoch, run.sums)
     history = {name: run.history[name].at[epoch].set(value) for name, value in {**means, **row}.items()}
     sums = jax.tree.map(jnp.zeros_like, run.sums)
