@@ -175,5 +175,6 @@ def _rehearse(made: Plan) -> PyTree:
     network = made.network(genotype(made.space, random(made.space, jax.random.key(0))))
     images = jnp.zeros((1, *made.dataset.x_train.shape[1:]))
     jax.eval_shape(lambda key: network.init(key, images, train=False), jax.random.key(0))
-    arrays = SearchData(made.dataset.x_train, made.dataset.y_train, *made.halves)  # their shapes are enough
-    return rehearse(made.task, jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays))
+    arrays = (made.dataset.x_train, made.dataset.y_train, *made.halves)
+    shapes: Any = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]
+    return rehearse(made.task, SearchData(*shapes))

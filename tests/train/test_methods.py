@@ -217,9 +217,7 @@ def test_random_search_keeps_the_best_of_its_candidates():
 @pytest.mark.parametrize("candidates", [0, 3])
 def test_random_search_needs_an_epoch_for_every_candidate(candidates):
     space = cell_space(**SPACE)
-    with pytest.raises(
-        UserError, match=f"method.candidates is {candidates}, which does not share 2 epochs equally; the nearest"
-    ):
+    with pytest.raises(UserError, match=f"method.candidates is {candidates}, which does not share 2 epochs"):
         METHODS["random"](Setup(space, None, 3, 2), **(WEIGHTS | {"candidates": candidates}))
 
 
