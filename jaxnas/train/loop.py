@@ -22,6 +22,8 @@ from jaxnas.train.task import RunState, Task, advance, finish_epoch, init_run
 # Where an epoch is shorter it is one call; where it is longer, a return costs milliseconds, one part in a thousand.
 SECONDS_PER_CALL = 5.0
 
+SHOWN = ("train_loss", "valid_accuracy", "loss", "accuracy")  # beside the progress bar
+
 
 class Cadence(NamedTuple):
     """When to save besides at the end: after so many steps (0: never), and after so many seconds."""
@@ -95,6 +97,7 @@ def train(
     if around.stop.requested:  # asked between two tasks: compiling first could take minutes
         raise _stopped(task, step, around.stop.requested)
     around.log.rewind(first_step + step)
+    print(f"{task.name}: compiling", file=sys.stderr)
     begin = time.perf_counter()
     run, data = task.devices.replicate((restored.state if restored else start(), data))
     programs = compile_task(task, run, data)
@@ -132,7 +135,7 @@ def _loop(
                 row = _epoch_row(run, step // task.steps_per_epoch - 1, around.seeds)
                 score = row.get("search_accuracy")
                 around.log.write(first_step + step, {f"{task.name}/{name}": value for name, value in row.items()})
-            progress.update(step, row)
+            progress.update(step, {name: row[name] for name in SHOWN if name in row})
             seconds["run"] += time.perf_counter() - begin
             overdue = time.perf_counter() - saved_at >= around.cadence.every_seconds
             on_the_step = around.cadence.every_steps > 0 and step % around.cadence.every_steps == 0
