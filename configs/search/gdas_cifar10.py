@@ -2,8 +2,9 @@
 
 Command: python launch/search.py --config=configs/search/gdas_cifar10.py \\
     --workdir=runs/gdas_cifar10 --config.data.path=DIR
-Expected time: TIME
-Expected result: RESULT
+Expected time: 1.5 s a step, so 40 hours of search, on one CPU core (measured by the step); the 600 epochs of
+    training afterwards take an accelerator. Not yet run in full on one.
+Expected result: Dong & Yang report 2.93 % test error; not yet reproduced here.
 """
 
 from configs.search import common
