@@ -172,7 +172,8 @@ def _augmentation(config: Config, dataset: Dataset, cutout: int) -> Augmentation
 
 def _rehearse(made: Plan) -> PyTree:
     """Traces a step of the search and the network of one architecture, for errors of shape; compiles nothing."""
-    network = made.network(genotype(made.space, random(made.space, jax.random.key(0))))
+    some = genotype(made.space, random(made.space, jax.random.key(0)))
+    network = made.training(some, "training")[0] if made.recipe.epochs else made.network(some)
     images = jnp.zeros((1, *made.dataset.x_train.shape[1:]))
     jax.eval_shape(lambda key: network.init(key, images, train=False), jax.random.key(0))
     arrays = (made.dataset.x_train, made.dataset.y_train, *made.halves)

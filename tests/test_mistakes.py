@@ -98,7 +98,7 @@ def test_a_number_out_of_its_limits(field, value, limit, data, tmp_path, capsys)
     [
         ("gdas", "method__temperature", 0.0, "method.temperature must be above 0"),
         ("gdas", "method__weights_learning_rate", 0.0, "method.weights_learning_rate must be above 0"),
-        ("random", "method__candidates", 9, "method.candidates is 9, but 3 epochs give 1 to 3 candidates"),
+        ("random", "method__candidates", 9, "method.candidates is 9, which does not share 3 epochs equally"),
         ("darts_second_order", "method__hessian", "exact", "unknown hessian 'exact'"),
     ],
 )

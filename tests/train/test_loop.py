@@ -16,6 +16,7 @@ def counting():
         epochs=2,
         steps_per_epoch=3,
         devices=Devices(),
+        branches=False,
         init=lambda key: jnp.zeros(()),
         begin_epoch=lambda key, epoch: epoch,
         step=lambda key, learner, data, order, position: (learner + 1, {"position": position * 1.0}),
