@@ -48,12 +48,12 @@ def measure(name: str, function: Callable[..., Any], *arguments: Any, calls: int
     begin = time.perf_counter()
     lowered = jax.jit(function).lower(*arguments)
     traced = time.perf_counter()
-    program = lowered.compile()
+    program = lowered.compile(backend.compiler_options())
     compiled = time.perf_counter()
     jax.clear_caches()
     again = jax.jit(function).lower(*arguments)
     before = time.perf_counter()
-    again.compile()
+    again.compile(backend.compiler_options())
     cached = time.perf_counter() - before
     jax.block_until_ready(program(*arguments))
     times = []

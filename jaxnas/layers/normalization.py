@@ -1,6 +1,7 @@
 """Batch normalisation by the statistics of the batch at hand, as supernets use it: no running averages, no state."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -48,3 +49,38 @@ def _backward(axis_name, residuals, cotangent):
 
 
 _normalized.defvjp(_forward, _backward)
+
+
+def normalized_sum(images: Sequence[Array], gates: Array, axis_name: str | None = None) -> Array:
+    """Σ over i of gates[i] · batch_norm(images[i]): a mixture of images of one shape [b, h, w, c], gates [images].
+
+    Its derivative shares what the sum of the parts would do again for every image: the mean of the cotangent is one,
+    and a gate's gradient is a sum that the normalisation's own derivative needs anyway.
+    """
+    return _normalized_sum(tuple(images), gates, axis_name)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _normalized_sum(images: tuple[Array, ...], gates: Array, axis_name: str | None) -> Array:
+    return _sum_forward(images, gates, axis_name)[0]
+
+
+def _sum_forward(images, gates, axis_name):
+    normalised, inverse = zip(*(_forward(one, axis_name)[1] for one in images), strict=True)
+    total = functools.reduce(jnp.add, (gate * one for gate, one in zip(gates, normalised, strict=True)))
+    return total, (normalised, inverse, gates)
+
+
+def _sum_backward(axis_name, residuals, cotangent):
+    mean = _mean(cotangent, axis_name)
+    count = cotangent.size // cotangent.shape[-1]
+    images_bar, gates_bar = [], []
+    for normalised, inverse, gate in zip(*residuals, strict=True):
+        along = _mean(cotangent * normalised, None)
+        gates_bar.append(count * jnp.sum(along))
+        along = along if axis_name is None else lax.pmean(along, axis_name)
+        images_bar.append((cotangent - mean - normalised * along) * (gate * inverse))
+    return tuple(images_bar), jnp.stack(gates_bar)
+
+
+_normalized_sum.defvjp(_sum_forward, _sum_backward)

@@ -1,7 +1,8 @@
 """The candidate operations of a mixed edge, as pure functions over explicit weights.
 
-Every operation maps a source [b, h, w, c] to [b, h / stride, w / stride, c] and ends in batch normalisation without
-learned scale and shift, as DARTS does while searching (Liu et al. 2019, appendix A.1). Pools are normalised too.
+Every operation maps a source [b, h, w, c] to [b, h / stride, w / stride, c]. All but the identity and the absent edge
+end in batch normalisation without learned scale and shift, as DARTS has it while searching (Liu et al. 2019, appendix
+A.1); pools too. That last normalisation is left to the edge that mixes the operations, which does it for all at once.
 """
 
 import math
@@ -32,11 +33,14 @@ class Operation(NamedTuple):
     """One candidate.
 
     shapes: (channels, stride) -> the shapes of its weights for one edge, {} where it has none.
-    apply: (weights, source, stride, axis_name) -> [b, h / stride, w / stride, c]; `axis_name` synchronises statistics.
+    apply: (weights, source, stride, axis_name) -> [b, h / stride, w / stride, c], before the last normalisation;
+        `axis_name` synchronises the statistics of the ones inside.
+    normalized: stride -> whether the result is to be normalised.
     """
 
     shapes: Callable[[int, int], Shapes]
     apply: Callable[[Weights, Source, int, str | None], Array]
+    normalized: Callable[[int], bool] = lambda stride: True
 
 
 def _no_weights(channels: int, stride: int) -> Shapes:
@@ -47,24 +51,24 @@ def _no_weights(channels: int, stride: int) -> Shapes:
 def none() -> Operation:
     """The absent edge: zeros."""
     return Operation(
-        _no_weights, lambda weights, source, stride, axis: jnp.zeros_like(source.raw[:, ::stride, ::stride])
+        _no_weights,
+        lambda weights, source, stride, axis: jnp.zeros_like(source.raw[:, ::stride, ::stride]),
+        normalized=lambda stride: False,
     )
 
 
 def pool(function: Callable[..., Array]) -> Operation:
     """3×3 pooling, normalised."""
-    return Operation(
-        _no_weights, lambda weights, source, stride, axis: batch_norm(function(source.raw, stride=stride), axis)
-    )
+    return Operation(_no_weights, lambda weights, source, stride, axis: function(source.raw, stride=stride))
 
 
-def factorized_reduction(rectified: Array, even: Array, odd: Array, axis_name: str | None) -> Array:
+def factorized_reduction(rectified: Array, even: Array, odd: Array) -> Array:
     """Halves the size without a kernel: 1×1 convolutions of the even and of the odd pixels, concatenated.
 
     rectified [b, h, w, c], kernels [c, d/2] each -> [b, h/2, w/2, d]. The height and width have to be even.
     """
     halves = pointwise(rectified[:, ::2, ::2], even), pointwise(rectified[:, 1::2, 1::2], odd)
-    return batch_norm(jnp.concatenate(halves, axis=-1), axis_name)
+    return jnp.concatenate(halves, axis=-1)
 
 
 def skip_connect() -> Operation:
@@ -76,9 +80,9 @@ def skip_connect() -> Operation:
     def apply(weights, source, stride, axis_name):
         if stride == 1:
             return source.raw
-        return factorized_reduction(source.rectified, weights["even"], weights["odd"], axis_name)
+        return factorized_reduction(source.rectified, weights["even"], weights["odd"])
 
-    return Operation(shapes, apply)
+    return Operation(shapes, apply, normalized=lambda stride: stride == 2)
 
 
 def separable(size: int) -> Operation:
@@ -92,7 +96,7 @@ def separable(size: int) -> Operation:
     def apply(weights, source, stride, axis_name):
         hidden = depthwise(source.rectified, weights["depthwise_1"], stride=stride)
         hidden = jax.nn.relu(batch_norm(pointwise(hidden, weights["pointwise_1"]), axis_name))
-        return batch_norm(pointwise(depthwise(hidden, weights["depthwise_2"]), weights["pointwise_2"]), axis_name)
+        return pointwise(depthwise(hidden, weights["depthwise_2"]), weights["pointwise_2"])
 
     return Operation(shapes, apply)
 
@@ -106,7 +110,7 @@ def dilated(size: int) -> Operation:
 
     def apply(weights, source, stride, axis_name):
         hidden = depthwise(source.rectified, weights["depthwise"], stride=stride, dilation=2)
-        return batch_norm(pointwise(hidden, weights["pointwise"]), axis_name)
+        return pointwise(hidden, weights["pointwise"])
 
     return Operation(shapes, apply)
 

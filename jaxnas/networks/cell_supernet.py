@@ -68,7 +68,7 @@ def _preprocess(weights: Mapping[str, Array], images: Array, axis_name: str | No
     """ReLU, 1×1 convolution (or factorized reduction), normalise: brings a cell's input to the cell's shape."""
     rectified = jax.nn.relu(images)
     if "even" in weights:
-        return factorized_reduction(rectified, weights["even"], weights["odd"], axis_name)
+        return batch_norm(factorized_reduction(rectified, weights["even"], weights["odd"]), axis_name)
     return batch_norm(pointwise(rectified, weights["kernel"]), axis_name)
 
 

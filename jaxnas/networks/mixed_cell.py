@@ -20,7 +20,8 @@ from jax import lax
 
 from jaxnas.core.types import Array, PyTree
 from jaxnas.layers import backend
-from jaxnas.layers.operations import OPERATIONS, Shapes, Source
+from jaxnas.layers.normalization import batch_norm, normalized_sum
+from jaxnas.layers.operations import OPERATIONS, Shapes, Source, Weights
 
 EdgeWeights = Mapping[str, Mapping[str, Array]]  # {operation: {weight: [...]}}, or [edges, ...] in a whole group
 CellWeights = Mapping[str, EdgeWeights]  # {"stride_1": ..., "stride_2": ...}
@@ -78,11 +79,16 @@ def weight_shapes(cell: Cell, group: Group, channels: int) -> Mapping[str, Shape
 def mixture(cell: Cell, stride: int, image: Array, weights: EdgeWeights, gates: Array) -> Array:
     """One mixed edge: Σ over operations of gate · operation(image); image [b, h, w, c], gates [operations]."""
     source = Source(image, jax.nn.relu(image))
-    parts = [
-        gates[column] * OPERATIONS[name].apply(weights.get(name, {}), source, stride, cell.axis_name)
+    outputs = {
+        column: OPERATIONS[name].apply(weights.get(name, {}), source, stride, cell.axis_name)
         for column, name in enumerate(cell.operations)
         if name != "none"
-    ]
+    }
+    normalized = [column for column in outputs if OPERATIONS[cell.operations[column]].normalized(stride)]
+    parts = [gates[column] * output for column, output in outputs.items() if column not in normalized]
+    if normalized:
+        images = [outputs[column] for column in normalized]
+        parts.append(normalized_sum(images, gates[np.asarray(normalized)], cell.axis_name))
     return functools.reduce(jnp.add, parts)
 
 
@@ -98,8 +104,13 @@ def selected(cell: Cell, stride: int, image: Array, weights: EdgeWeights, gates:
 
 
 def _candidate(cell: Cell, stride: int, name: str, image: Array, weights: EdgeWeights) -> Array:
-    source = Source(image, jax.nn.relu(image))
-    return OPERATIONS[name].apply(weights.get(name, {}), source, stride, cell.axis_name)
+    return _evaluated(cell, stride, name, weights.get(name, {}), Source(image, jax.nn.relu(image)))
+
+
+def _evaluated(cell: Cell, stride: int, name: str, weights: Weights, source: Source) -> Array:
+    """One operation, normalised where it is to be."""
+    output = OPERATIONS[name].apply(weights, source, stride, cell.axis_name)
+    return batch_norm(output, cell.axis_name) if OPERATIONS[name].normalized(stride) else output
 
 
 def _selected_forward(cell, stride, image, weights, gates):
@@ -174,12 +185,8 @@ def _fan_out(cell: Cell, stride: int, image: Array, weights: EdgeWeights, gates:
     for column, name in enumerate(cell.operations):
         if name == "none":
             continue
-        operation = OPERATIONS[name]
-        if name in weights:
-            apply = jax.vmap(lambda w, operation=operation: operation.apply(w, source, stride, cell.axis_name))
-            outputs = apply(weights[name])
-        else:
-            outputs = operation.apply({}, source, stride, cell.axis_name)[None]
+        evaluate = functools.partial(_evaluated, cell, stride, name, source=source)
+        outputs = jax.vmap(evaluate)(weights[name]) if name in weights else evaluate({})[None]
         parts.append(gates[:, column, None, None, None, None] * outputs)
     return functools.reduce(jnp.add, parts)
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Array, PyTree
+from jaxnas.layers.backend import compiler_options
 
 AXIS = "devices"
 
@@ -105,7 +106,7 @@ def compile_program(function: Callable[..., PyTree], devices: Devices, *argument
     results must be the same on every device.
     """
     if devices.number == 1:
-        return jax.jit(function, donate_argnums=0).lower(*arguments).compile()
+        return jax.jit(function, donate_argnums=0).lower(*arguments).compile(compiler_options())
     numbers = jnp.arange(devices.number)  # pmap needs an argument that differs between devices
     mapped = jax.pmap(
         lambda number, *arguments: function(*arguments),
@@ -115,7 +116,7 @@ def compile_program(function: Callable[..., PyTree], devices: Devices, *argument
         devices=jax.local_devices()[: devices.number],
         donate_argnums=1,
     )
-    program = mapped.lower(numbers, *arguments).compile()
+    program = mapped.lower(numbers, *arguments).compile(compiler_options())
     return lambda *arguments: program(numbers, *arguments)
 
 
