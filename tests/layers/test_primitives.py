@@ -7,7 +7,7 @@ import pytest
 
 from jaxnas.layers import backend
 from jaxnas.layers.convolution import convolution, depthwise
-from jaxnas.layers.normalization import EPSILON, batch_norm
+from jaxnas.layers.normalization import EPSILON, batch_norm, normalized_sum
 from jaxnas.layers.pooling import avg_pool, max_pool
 
 GEOMETRIES = [
@@ -87,6 +87,33 @@ def test_batch_norm_against_autodiff():
     expected = value_and_gradients(reference, "library", x)
     for a, b in zip(value_and_gradients(batch_norm, "library", x), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis_name", [None, "devices"])
+def test_normalized_sum_is_the_sum_of_batch_norms(axis_name):
+    """In values and in gradients, on one device and with statistics shared by two, where the gradients are local."""
+    images = [1 + scale * images_of((5, 4)) for scale in (1.0, 2.0, 0.5)]
+    gates = jnp.asarray([0.2, 0.5, -0.3])
+
+    def apart(images, gates):
+        return sum(gate * batch_norm(one, axis_name) for gate, one in zip(gates, images, strict=True))
+
+    def together(images, gates):
+        return normalized_sum(images, gates, axis_name)
+
+    def gradients(function):
+        def loss(images, gates):
+            return jnp.sum(jnp.sin(function(images, gates)))
+
+        differentiated = jax.value_and_grad(loss, argnums=(0, 1))
+        if axis_name is None:
+            return differentiated(images, gates)
+        halves = [one.reshape(2, -1, *one.shape[1:]) for one in images]
+        return jax.pmap(differentiated, axis_name=axis_name, in_axes=(0, None))(halves, gates)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), gradients(together), gradients(apart)
+    )
 
 
 def test_batch_norm_of_a_large_mean():
