@@ -27,7 +27,7 @@ WRONG_FIELDS = [
     ({"data__path": ""}, "data.name=npz needs the file's name"),
     ({"batch_size": 21}, "batch_size 21 is larger than the 20 examples of the split; use at most 20."),
     ({"batch_size": 5, "data__train_fraction": 0.9}, "batch_size 5 is larger than the 4 examples"),
-    ({"retrain__batch_size": 41}, "batch_size 41 is larger than the 40 examples"),
+    ({"retrain__batch_size": 41}, "retrain.batch_size 41 is larger than the 40 examples"),
     ({"devices": 3}, "batch_size 4 does not divide over 3 devices; the nearest that does is 3."),
     ({"devices": 99}, "devices is 99, but this machine has"),
     ({"retrain__auxiliary": True}, "the auxiliary head needs feature maps of at least 8x8 pixels"),

@@ -12,13 +12,11 @@ from jaxnas.core.keys import at_step, named
 from jaxnas.core.types import Array, Key
 
 
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Whole batches in `count` examples; the remainder is dropped. Raises UserError where there is not even one."""
+def steps_per_epoch(count: int, batch_size: int, field: str = "batch_size") -> int:
+    """Whole batches in `count` examples; the remainder is dropped. Raises UserError, naming `field`, if there is none."""
     _check_batch_size(batch_size)
     if batch_size > count:
-        raise UserError(
-            f"batch_size {batch_size} is larger than the {count} examples of the split; use at most {count}."
-        )
+        raise UserError(f"{field} {batch_size} is larger than the {count} examples of the split; use at most {count}.")
     return count // batch_size
 
 

@@ -64,7 +64,7 @@ def training_task(
     devices: Devices,
 ) -> Task:
     """The task of training `network` on `count` images of `image_shape`; its history holds loss and accuracy."""
-    steps_per_epoch = batches.steps_per_epoch(count, recipe.batch_size)
+    steps_per_epoch = batches.steps_per_epoch(count, recipe.batch_size, "retrain.batch_size")
     rate = optax.cosine_decay_schedule(recipe.learning_rate, recipe.epochs * steps_per_epoch)
     optimizer = sgd(rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, clip=recipe.clip)
 

@@ -105,7 +105,7 @@ def unrolled(
         gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, gates, batches.valid)
         (value, metrics), (direction, direct) = gradients
         direction = mean(direction)
-        epsilon = 0.01 / optax.tree.norm(direction)
+        epsilon = 0.01 / jnp.maximum(optax.tree.norm(direction), 1e-12)  # a gradient of zero has no direction
 
         def train_gradient(sign):  # both perturbations run through one compiled body
             shifted = jax.tree.map(lambda w, d: w + sign * epsilon * d, state.params, direction)

@@ -80,3 +80,16 @@ def test_cross_entropy_and_accuracy():
     labels = jnp.asarray([0, 1])
     np.testing.assert_allclose(cross_entropy(logits, labels), -(np.log(0.7) + np.log(0.3)) / 2, rtol=1e-6)
     assert float(accuracy(logits, labels)) == 0.5
+
+
+def test_finite_differences_where_the_validation_loss_is_flat(state):
+    """No gradient with respect to the weights, no direction to differ along: what is left is the direct gradient."""
+
+    def flat(params, gates, batch):
+        return jnp.where(batch, C @ gates["normal"].reshape(-1), loss(params, gates, batch)[0]), {}
+
+    objective = unrolled(
+        flat, learning_rate=lambda _: RATE, momentum=MOMENTUM, weight_decay=DECAY, hessian="finite_differences"
+    )
+    gradient = jax.grad(lambda gates: objective(state, gates, BATCHES)[0])(GATES)["normal"]
+    np.testing.assert_allclose(gradient, C.reshape(2, 3), rtol=1e-6)
