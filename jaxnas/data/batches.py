@@ -13,7 +13,7 @@ from jaxnas.core.types import Array, Key
 
 
 def steps_per_epoch(count: int, batch_size: int, field: str = "batch_size") -> int:
-    """Whole batches in `count` examples; the remainder is dropped. Raises UserError, naming `field`, if there is none."""
+    """Whole batches in `count` examples; the remainder is dropped. Raises UserError, naming `field`, without any."""
     _check_batch_size(batch_size)
     if batch_size > count:
         raise UserError(f"{field} {batch_size} is larger than the {count} examples of the split; use at most {count}.")
