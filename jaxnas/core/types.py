@@ -40,12 +40,15 @@ Objective = Callable[[Gates], tuple[Array, Metrics]]  # gates -> (loss, metrics)
 
 
 class Estimate(NamedTuple):
-    """An estimated gradient of the expected loss for the logits, beside what the objective returned on the way."""
+    """An estimated gradient of the expected loss for the logits, beside what the objective returned on the way.
+
+    draw: the code that was drawn, None for estimators that draw none (noise on the logits, coordinate differences).
+    """
 
     loss: Array
     metrics: Metrics
     gradient: Logits
-    draw: Draw
+    draw: Draw | None
 
 
 GradEstimator = Callable[[Key, Logits, Array, Objective], Estimate]  # (key, logits, step count, objective)
