@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import __version__
+from jaxnas.core.errors import UserError
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture
 from jaxnas.costs.counting import network_cost
@@ -33,6 +34,8 @@ from jaxnas.train.workdir import Workdir, prepare, read_json, refuse_changes, wr
 
 # Fields that may differ when a run is continued, because no result depends on them.
 FREE_FIELDS = ("checkpoint", "data.path")
+FILES = ("config.json", "metrics.jsonl", "genotypes.json", "result.json", "report.html")
+FOLDERS = ("checkpoints", "tensorboard")
 
 
 class Trained(NamedTuple):
@@ -65,21 +68,30 @@ def search(config: Config, workdir: str | Path) -> Mapping[str, Any]:
 
     Writes config.json, metrics.jsonl, tensorboard/, checkpoints/, genotypes.json (as soon as the search has ended),
     result.json and report.html. A run that was stopped or killed at any moment and is started again ends in the same
-    result, bit for bit. A finished run is not run again.
+    result, bit for bit. A finished run is not run again; a lost report is made again from its checkpoints.
     Raises UserError, before anything is written, for whatever is wrong with the config, the data or the directory, and
     Stopped after saving when the process was asked to stop.
     """
     made = plan(config)
-    with prepare(workdir) as folder:
-        started = (folder / "checkpoints").exists() or (folder / "result.json").exists()
-        if (folder / "config.json").exists() and started:
-            refuse_changes(read_json(folder / "config.json"), made.config, FREE_FIELDS)
-        if (folder / "result.json").exists():
+    with prepare(workdir, files=FILES, folders=FOLDERS) as folder:
+        if (folder / "checkpoints").exists() or (folder / "result.json").exists():
+            refuse_changes(_started_with(folder), made.config, FREE_FIELDS)
+        if (folder / "result.json").exists() and (folder / "report.html").exists():
+            result = read_json(folder / "result.json")
             print(f"{folder.path} holds this run, finished; nothing is left to do.", file=sys.stderr)
-            return read_json(folder / "result.json")
+            return result
         write_json(folder / "config.json", made.config)
         with MetricLog(folder.path) as log, StopRequest() as stop:
             return _run(Session(made, folder, log, stop))
+
+
+def _started_with(folder: Workdir) -> Mapping[str, Any]:
+    """The config of the run that a directory holds; without it, its checkpoints could be those of any other."""
+    if not (folder / "config.json").exists():
+        raise UserError(
+            f"{str(folder.path)!r} holds a run but not its config.json; put that back, or choose another --workdir."
+        )
+    return read_json(folder / "config.json")
 
 
 def _run(session: Session) -> Mapping[str, Any]:

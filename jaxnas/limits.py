@@ -1,11 +1,10 @@
-"""What every number of a config has to be: limits, checked before anything is built from it."""
+"""What every field of a search config has to be: its type and its limit, checked before anything is built from it."""
 
-import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import UserError, unknown
 
 # A ConfigDict. Its own annotations make every field a union of types, which no function accepts.
 Config = Any
@@ -15,7 +14,15 @@ class Limit(NamedTuple):
     """A limit in words that follow "must be", and as a test, which is false for NaN."""
 
     words: str
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
+
+
+class Field(NamedTuple):
+    """A field's type, in words that follow "must be", the Python types that have it, and its limit."""
+
+    words: str
+    types: tuple[type, ...]
+    limit: Limit | None = None
 
 
 def _at_least(least: int) -> Limit:
@@ -24,46 +31,95 @@ def _at_least(least: int) -> Limit:
 
 POSITIVE = Limit("above 0 and finite", lambda value: 0 < value < math.inf)
 BELOW_ONE = Limit("at least 0 and below 1", lambda value: 0 <= value < 1)
-LIMITS = {
-    "epochs": _at_least(1),
-    "batch_size": _at_least(1),
-    "num_seeds": _at_least(1),
-    "seed": Limit(f"from 0 to {2**31 - 1}", lambda value: 0 <= value < 2**31),  # a key is made of 32 bits
-    "space.channels": _at_least(2),
-    "space.layers": _at_least(1),
-    "data.train_fraction": Limit("above 0 and below 1", lambda value: 0 < value < 1),
-    "data.crop_padding": _at_least(0),
-    "data.cutout": _at_least(0),
-    "method.weights_learning_rate": POSITIVE,
-    "method.weights_final_learning_rate": _at_least(0),
-    "method.momentum": BELOW_ONE,
-    "method.weight_decay": _at_least(0),
-    "method.clip": POSITIVE,
-    "method.logits_learning_rate": POSITIVE,
-    "method.logits_weight_decay": _at_least(0),
-    "method.temperature": POSITIVE,
-    "method.final_temperature": POSITIVE,
-    "retrain.epochs": _at_least(0),  # 0: what was found is not trained
-    "retrain.batch_size": _at_least(1),
-    "retrain.channels": _at_least(2),
-    "retrain.layers": _at_least(1),
-    "retrain.auxiliary_weight": _at_least(0),
-    "retrain.drop_path": BELOW_ONE,
-    "retrain.cutout": _at_least(0),
-    "retrain.learning_rate": POSITIVE,
-    "retrain.momentum": BELOW_ONE,
-    "retrain.weight_decay": _at_least(0),
-    "retrain.clip": POSITIVE,
-    "checkpoint.every_steps": _at_least(0),
-    "checkpoint.every_seconds": _at_least(0),
-    "checkpoint.keep": _at_least(1),
+
+
+def _integer(limit: Limit) -> Field:
+    return Field("a whole number", (int,), limit)
+
+
+def _number(limit: Limit) -> Field:
+    return Field("a number", (int, float), limit)
+
+
+FLAG = Field("True or False", (bool,))
+TEXT = Field("a text", (str,))
+FIELDS = {
+    "seed": _integer(Limit(f"from 0 to {2**31 - 1}", lambda value: 0 <= value < 2**31)),  # a key is made of 32 bits
+    "num_seeds": _integer(_at_least(1)),
+    "epochs": _integer(_at_least(1)),
+    "batch_size": _integer(_at_least(1)),
+    "devices": _integer(_at_least(1)),
+    "synchronize_statistics": FLAG,
+    "method.name": TEXT,
+    "space.name": TEXT,
+    "space.channels": _integer(_at_least(2)),
+    "space.layers": _integer(_at_least(1)),
+    "space.nodes": _integer(_at_least(1)),
+    "space.operations": Field("a tuple of names", (tuple, list)),
+    "data.name": TEXT,
+    "data.path": TEXT,
+    "data.train_fraction": _number(Limit("above 0 and below 1", lambda value: 0 < value < 1)),
+    "data.crop_padding": _integer(_at_least(0)),
+    "data.flip": FLAG,
+    "data.cutout": _integer(_at_least(0)),
+    "retrain.epochs": _integer(_at_least(0)),  # 0: what was found is not trained
+    "retrain.batch_size": _integer(_at_least(1)),
+    "retrain.channels": _integer(_at_least(2)),
+    "retrain.layers": _integer(_at_least(1)),
+    "retrain.auxiliary": FLAG,
+    "retrain.auxiliary_weight": _number(_at_least(0)),
+    "retrain.drop_path": _number(BELOW_ONE),
+    "retrain.cutout": _integer(_at_least(0)),
+    "retrain.learning_rate": _number(POSITIVE),
+    "retrain.momentum": _number(BELOW_ONE),
+    "retrain.weight_decay": _number(_at_least(0)),
+    "retrain.clip": _number(POSITIVE),
+    "retrain.random_baseline": FLAG,
+    "checkpoint.every_steps": _integer(_at_least(0)),
+    "checkpoint.every_seconds": _number(_at_least(0)),
+    "checkpoint.keep": _integer(_at_least(1)),
+}
+# Fields that some methods have; which ones a method needs is the signature of its function in methods.py.
+METHOD_FIELDS = {
+    "method.order": _integer(Limit("1 or 2", lambda value: value in (1, 2))),
+    "method.hessian": TEXT,
+    "method.weights_learning_rate": _number(POSITIVE),
+    "method.weights_final_learning_rate": _number(_at_least(0)),
+    "method.momentum": _number(BELOW_ONE),
+    "method.weight_decay": _number(_at_least(0)),
+    "method.clip": _number(POSITIVE),
+    "method.logits_learning_rate": _number(POSITIVE),
+    "method.logits_weight_decay": _number(_at_least(0)),
+    "method.temperature": _number(POSITIVE),
+    "method.final_temperature": _number(POSITIVE),
+    "method.bare_gates": FLAG,
+    "method.candidates": _integer(_at_least(1)),
 }
 
 
-def check_numbers(config: Config) -> None:
-    """Raises UserError for the first number outside its limit; fields that a method does not have are left out."""
-    for field, limit in LIMITS.items():
-        *groups, name = field.split(".")
-        group = functools.reduce(lambda node, part: node[part], groups, config)
-        if name in group and not limit.holds(group[name]):
-            raise UserError(f"{field} must be {limit.words}, not {group[name]}.")
+def check_fields(config: Config) -> None:
+    """Raises UserError for the first field that is unknown, missing, of another type or outside its limit."""
+    values = dict(_flat(config))
+    known = FIELDS | METHOD_FIELDS
+    for name in values:
+        if name not in known and not name.startswith("method."):
+            raise unknown("config field", name, known)
+    for name, field in known.items():
+        if name not in values:
+            if name in FIELDS:
+                raise UserError(f"the config lacks the field {name!r}, {field.words}.")
+            continue
+        value = values[name]
+        if not isinstance(value, field.types) or (isinstance(value, bool) and bool not in field.types):
+            raise UserError(f"{name} must be {field.words}, not {value!r}.")
+        if field.limit is not None and not field.limit.holds(value):
+            raise UserError(f"{name} must be {field.limit.words}, not {value}.")
+
+
+def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All fields with dots in their names; an empty group has none."""
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

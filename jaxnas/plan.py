@@ -20,7 +20,7 @@ from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.sources import Dataset, load
 from jaxnas.evaluate.retrain import Recipe, training_task
-from jaxnas.limits import Config, check_numbers
+from jaxnas.limits import Config, check_fields
 from jaxnas.methods import METHODS, Method, Setup
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_supernet import cell_supernet
@@ -28,7 +28,7 @@ from jaxnas.spaces.cell import cell_space, genotype
 from jaxnas.spaces.genotype import Genotype
 from jaxnas.spaces.space import random
 from jaxnas.train.loop import Cadence
-from jaxnas.train.parallel import Devices, check_devices
+from jaxnas.train.parallel import Devices, check_devices, check_platform
 from jaxnas.train.search_task import SearchData, search_task
 from jaxnas.train.task import Task, rehearse
 
@@ -77,8 +77,9 @@ class Plan(NamedTuple):
 
 def plan(config: Config) -> Plan:
     """Builds all parts of a run; raises UserError, one sentence, for whatever is wrong with the config or the data."""
+    check_fields(config)
+    check_platform()
     values = json.loads(config.to_json())
-    check_numbers(config)
     build_method = choose("method", config.method.name, METHODS)
     settings = _method_settings(config, build_method)
     operations = tuple(config.space.operations)

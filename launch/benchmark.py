@@ -3,7 +3,6 @@
 Suites: supernet (the DARTS search network: cells, weight steps, architecture steps; about ten minutes on a CPU).
 """
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -16,12 +15,17 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
 
     from jaxnas.core.errors import UserError, choose
     from jaxnas.evaluate.speed import supernet_suite
+    from jaxnas.train.workdir import write_json, write_text
 
     measure = choose("suite", suite, {"supernet": supernet_suite})
     try:
         sizes = [int(size) for size in batch_sizes.split(",")]
     except ValueError:
-        raise UserError(f"--batch_sizes is {batch_sizes!r}, but has to look like 16,64.") from None
+        sizes = [0]
+    if min(sizes) < 1:
+        raise UserError(f"--batch_sizes is {batch_sizes!r}, but has to look like 16,64.")
+    if output:
+        write_text(output, "{}\n")  # fails now rather than after ten minutes
     with tempfile.TemporaryDirectory() as cache:  # empty: the first compilation is a cold one
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -29,7 +33,7 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
     figures |= {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
     show(figures)
     if output:
-        Path(output).write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(output, figures)
 
 
 def show(figures: dict[str, Any]) -> None:

@@ -28,8 +28,10 @@ def run(config: Any, workdir: str) -> int:
 
 def summary(result: Any, workdir: str) -> str:
     """What a person wants to know of a finished run, as text."""
+    several = len(result["seeds"]) > 1
     lines = [
         "",
+        *([f"seed       {result['selected_seed']}, selected by its validation accuracy"] if several else []),
         f"genotype   {result['genotype']}",
         f"size       {result['cost']['params']:,} parameters, {result['cost']['mult_adds']:,} mult-adds",
     ]
@@ -40,8 +42,8 @@ def summary(result: Any, workdir: str) -> str:
         lines.append(
             f"random     {result['random_baseline']['retrained_accuracy']:.2%} for a random architecture, same budget"
         )
-    if len(result["seeds"]) > 1:
-        for name, label in (("retrained_accuracy", "found"), ("random_accuracy", "random")):
+    if several:
+        for name, label in (("retrained_accuracy", "all found"), ("random_accuracy", "all random")):
             values = result["summary"][name]
             if values["mean"] is not None:
                 lines.append(

@@ -137,6 +137,15 @@ def test_a_finished_run_is_left_as_it_is(finished, data, capsys):
     assert contents(workdir) == before
 
 
+def test_a_lost_report_is_made_again_with_the_same_result(finished, data, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "report.html").unlink()
+    assert launch(arguments(workdir, data)) == 0
+    assert outcome(workdir) == outcome(finished[0])
+    assert (workdir / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
 def kill(command, moment, rng):
     """Runs a command until some moment of a phase, and kills it; whether it was in the middle of a save."""
     phase, kind = moment

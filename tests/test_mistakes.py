@@ -18,7 +18,7 @@ WRONG_FIELDS = [
     ({"data__name": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
     ({"method__name": "dart"}, "unknown method 'dart'; did you mean 'darts'?"),
     ({"method__name": "gdas"}, "the method 'gdas' has no hessian, order and needs temperature"),
-    ({"method__order": 3}, "unknown order '3'; known are: 1, 2."),
+    ({"method__order": 3}, "method.order must be 1 or 2, not 3."),
     ({"method__hessian": "exact"}, "unknown hessian 'exact'; known are: autodiff, finite_differences."),
     ({"space__name": "dart"}, "unknown space 'dart'; did you mean 'darts'?"),
     ({"space__operations": ("none", "skip_conect")}, "unknown operation 'skip_conect'; did you mean 'skip_connect'?"),
@@ -63,6 +63,8 @@ WRONG_ARRAYS = [
     ({"y_train": Y / 1.0}, "y_train must hold integer labels [n], not float64"),
     ({"y_train": Y[:-1]}, "y_train holds 39 labels for 40 images"),
     ({"y_train": Y - 1}, "y_train holds the negative label -1"),
+    ({"y_train": 0 * Y}, "there is one class only, '0'; a classification needs at least two."),
+    ({"class_names": np.array([b"a", b"\xff", b"c"])}, "class_names holds bytes that are not ASCII"),
     ({"y_test": np.full(12, 3)}, "y_test holds the label 3, but there are 3 classes"),
 ]
 
@@ -121,13 +123,67 @@ def test_a_config_of_another_kind(data, tmp_path, capsys):
     assert_refused([command[0], config, f"--workdir={workdir}"], workdir, message, capsys)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.epoch = 1", "unknown config field 'epoch'; did you mean 'epochs'?"),
+        ("config.retrain.epoch = 1", "unknown config field 'retrain.epoch'; did you mean 'retrain.epochs'?"),
+        ("del config.batch_size", "the config lacks the field 'batch_size', a whole number."),
+        ("del config.retrain['cutout']", "the config lacks the field 'retrain.cutout', a whole number."),
+        ("config.space = {}", "the config lacks the field 'space.name', a text."),
+        ("config.method = 'darts'", "unknown config field 'method'; did you mean 'method.name'?"),
+        ("config['batch_size'] = '64'", "batch_size must be a whole number, not '64'."),
+        ("config['batch_size'] = True", "batch_size must be a whole number, not True."),
+        ("config['batch_size'] = None", "batch_size must be a whole number, not None."),
+        ("config['epochs'] = 2.5", "epochs must be a whole number, not 2.5."),
+        ("config.data['path'] = __import__('pathlib').Path('a')", "data.path must be a text, not PosixPath('a')."),
+    ],
+)
+def test_a_config_file_of_ones_own(line, message, tmp_path, capsys):
+    """The types are those of the fields, whatever the file does; on the command line the parser sees to that."""
+    source = "from configs.search.darts_digits import get_config as original\n\n\ndef get_config():\n"
+    with_line = f"    config = original()\n    with config.ignore_type():\n        {line}\n    return config\n"
+    (tmp_path / "mine.py").write_text(source + with_line)
+    workdir = tmp_path / "run"
+    command = [arguments(workdir, tmp_path)[0], f"--config={tmp_path / 'mine.py'}", f"--workdir={workdir}"]
+    assert_refused(command, workdir, message, capsys)
+
+
+def test_a_run_whose_config_is_gone(data, tmp_path, capsys):
+    """Its checkpoints could be those of any other run."""
+    for entry in ("checkpoints", "result.json"):
+        folder = tmp_path / entry.removesuffix(".json")
+        (folder / entry).mkdir(parents=True) if entry == "checkpoints" else folder.mkdir()
+        if entry != "checkpoints":
+            (folder / entry).write_text("{}")
+        assert launch(arguments(folder, data)) == 2
+        assert "holds a run but not its config.json; put that back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints"])
+def test_an_entry_of_the_wrong_kind(name, data, tmp_path, capsys):
+    (tmp_path / name).mkdir() if name == "metrics.jsonl" else (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    assert launch(arguments(tmp_path, data)) == 2
+    assert re.search(r"' is a (file|folder) and has to be a (file|folder); move it away\.", capsys.readouterr().err)
+    assert contents(tmp_path) == before
+
+
+def test_a_platform_that_is_not_there(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with Process(arguments(tmp_path / "run", data)) as process:
+        assert process.end() == (2, "")
+        assert process.stderr.startswith("JAX cannot start on 'cuda': ")
+        assert process.stderr.count("\n") == 1
+
+
 def test_a_workdir_that_is_a_file(data, tmp_path, capsys):
     """Also one below a file, which the system reports in another way."""
     (tmp_path / "file").write_text("mine")
     before = contents(tmp_path)
     for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
         assert launch(arguments(workdir, data)) == 2
-        assert re.fullmatch(r"the workdir .* cannot be written: .* is a file; .*\n", capsys.readouterr().err)
+        assert re.fullmatch(r"the workdir .* cannot be written: .* is not a folder; .*\n", capsys.readouterr().err)
     assert contents(tmp_path) == before
 
 

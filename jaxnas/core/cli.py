@@ -17,7 +17,7 @@ from jaxnas.core.errors import UserError, unknown
 if TYPE_CHECKING:
     from absl.flags import FlagValues
 
-USER_ERROR = 2  # exit code
+USER_ERROR, INTERRUPTED = 2, 130  # exit codes
 EXAMPLE = "--config=configs/search/darts_digits.py"
 
 
@@ -43,7 +43,8 @@ def main(
     config: whether there is a config; without one, run is called as run(**flags).
     fields: what the launcher reads of the config; a config without one of them is a mistake.
     arguments: the command line with the program's name first, that of the process by default.
-    A UserError, from parsing or from running, is written to standard error as one sentence and gives exit code 2.
+    A UserError, from parsing or from running, is written to standard error as one sentence and gives exit code 2; an
+    interruption from the keyboard gives 130.
     """
     arguments = list(sys.argv if arguments is None else arguments)
     flags = flags or {}
@@ -60,6 +61,9 @@ def main(
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _usage(program: str, description: str, flags: Mapping[str, Flag], config: bool) -> str:
@@ -120,11 +124,16 @@ def _take_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _check_names(arguments: Sequence[str], fields: Mapping[str, Any]) -> None:
-    """Raises UserError unless the config has every field that the command line names."""
-    for argument in arguments[1:]:
-        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
-        if match and match[1] not in fields:
-            raise unknown("config field", match[1], fields)
+    """Raises UserError unless every field that the command line names is one of the config's, and named once."""
+    matches = [re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in arguments[1:]]
+    named = [match[1] for match in matches if match]
+    for number, name in enumerate(named):
+        if name not in fields:
+            raise unknown("config field", name, fields)
+        if hasattr(fields[name], "items"):
+            raise UserError(f"{name} is a group of fields, like {name}.{next(iter(fields[name]), 'NAME')}; give those.")
+        if name in named[:number]:
+            raise UserError(f"the flag --config.{name} is given twice.")
 
 
 def _misfit(message: str, fields: Mapping[str, Any]) -> UserError:
@@ -133,8 +142,6 @@ def _misfit(message: str, fields: Mapping[str, Any]) -> UserError:
     if not match or match[2] not in fields:
         return UserError(f"a value on the command line does not fit: {message.rstrip('.')}.")
     value = fields[match[2]]
-    if hasattr(value, "items"):
-        return UserError(f"{match[1]} does not fit: it is a group of fields, like {match[2]}.{next(iter(value))}.")
     return UserError(
         f"{match[1]} does not fit: the field holds a value of type {type(value).__name__}, like {value!r}."
     )
@@ -150,7 +157,13 @@ def _load(path: str) -> Any:
         hint = f"did you mean {near[0]!r}?" if near else f"an experiment is given like {EXAMPLE}."
         raise UserError(f"the config file {name!r} does not exist; {hint}")
     try:
-        config = runpy.run_path(name)["get_config"](*argument)
+        made = runpy.run_path(name)
+        if "get_config" not in made:
+            raise UserError(f"the config file {name} has no function get_config.")
+        config = made["get_config"](*argument)
+        if not hasattr(config, "lock"):
+            kind = type(config).__name__
+            raise UserError(f"get_config of the config file {name} returns a {kind}, not an ml_collections.ConfigDict.")
         config.lock()
     except UserError:
         raise

@@ -67,7 +67,10 @@ def npz(path: str | None = None) -> Dataset:
     class_names = arrays.get("class_names", np.zeros(0, str))
     if class_names.ndim != 1 or class_names.dtype.kind not in "US":
         raise UserError(f"{path}: class_names must be a list of strings, not {class_names.dtype} {class_names.shape}.")
-    names = class_names.astype(str).tolist()
+    try:
+        names = class_names.astype(str).tolist()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: class_names holds bytes that are not ASCII; store them as strings.") from error
     return make_dataset(path, *(arrays[each] for each in ARRAYS), class_names=names)._replace(name=Path(path).stem)
 
 

@@ -5,6 +5,7 @@ end in batch normalisation without learned scale and shift, as DARTS has it whil
 A.1); pools too. That last normalisation is left to the edge that mixes the operations, which does it for all at once.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -136,9 +137,11 @@ def init_weights(key: Key, shapes: PyTree, leading: tuple[int, ...] = ()) -> PyT
     """
     leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))
     sizes = [math.prod((*leading, *shape)) for shape in leaves]
-    pieces = jnp.split(jax.random.uniform(key, (sum(sizes),), minval=-1.0), np.cumsum(sizes)[:-1])
+    drawn = jax.random.uniform(key, (sum(sizes),), minval=-1.0)
+    bounds = itertools.pairwise(np.cumsum([0, *sizes]).tolist())
     weights = [
-        piece.reshape(*leading, *shape) * _fan_in(shape) ** -0.5 for piece, shape in zip(pieces, leaves, strict=True)
+        drawn[start:end].reshape(*leading, *shape) * _fan_in(shape) ** -0.5
+        for (start, end), shape in zip(bounds, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, weights)
 

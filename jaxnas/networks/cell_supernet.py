@@ -201,7 +201,7 @@ def _check_size(images: Array, reductions: int) -> None:
     factor = 2**reductions
     if any(size % factor for size in images.shape[1:3]):
         height, width = images.shape[1:3]
+        often = "once" if reductions == 1 else f"{reductions} times"
         raise UserError(
-            f"images of {height}×{width} pixels cannot be halved {reductions} times; "
-            f"pad or resize them to a multiple of {factor}."
+            f"images of {height}×{width} pixels cannot be halved {often}; pad or resize them to a multiple of {factor}."
         )

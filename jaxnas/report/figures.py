@@ -72,10 +72,11 @@ def comparison(
         for row, seed in enumerate(seeds):
             values = [100 * table[seed] for table in (random, found) if seed in table]
             axes.plot(values, [row] * len(values), color=GRID, linewidth=3, zorder=1)
-        for table, ink, fill in ((random, MUTED, PANEL), (found, ACCENT, ACCENT)):
+        # The open ring is the larger one, so that it shows around the dot where the two tie.
+        for table, ink, fill, size in ((random, MUTED, PANEL, 84), (found, ACCENT, ACCENT, 40)):
             rows = [seeds.index(seed) for seed in table]
             values = [100 * value for value in table.values()]
-            axes.scatter(values, rows, s=44, edgecolors=ink, facecolors=fill, linewidths=1.8, zorder=2)
+            axes.scatter(values, rows, s=size, edgecolors=ink, facecolors=fill, linewidths=1.8, zorder=2)
         axes.set_ylim(len(seeds) - 0.4, -0.6)
         axes.set_yticks(range(len(seeds)), [f"seed {seed}" for seed in seeds])
         for label, seed in zip(axes.get_yticklabels(), seeds, strict=True):

@@ -38,7 +38,9 @@ def _tiles(record: RunRecord) -> list[str]:
         tiles.append(_tile("Random cell", mean_percent(random), "drawn from the same space, same budget"))
     if cost:
         whose = (
-            f"of the retrained network, seed {text(result.get('selected_seed'))}" if several else "retrained network"
+            f"of the stand-alone network, seed {text(result.get('selected_seed'))}"
+            if several
+            else "of the stand-alone network"
         )
         tiles.append(_tile("Parameters", count(cost.get("params")), whose))
         tiles.append(_tile("Mult-adds", count(cost.get("mult_adds")), "for one image"))

@@ -124,7 +124,7 @@ class Checkpoints:
             reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
             raise UserError(
                 f"no checkpoint in {str(self._directory)!r} can be used ({reasons}); "
-                "put an intact copy there, or choose another --workdir to start again."
+                "put an intact copy there, or move that folder away to do this part of the run again."
             )
         return None
 

@@ -61,6 +61,18 @@ class Devices(NamedTuple):
         return lax.dynamic_slice_in_dim(rows, lax.axis_index(AXIS) * share, share)
 
 
+def check_platform() -> None:
+    """Starts JAX; raises UserError when the platform that it was told to run on is not there."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where a known platform's plugin is not installed
+        asked = jax.config.jax_platforms or "the default platform"
+        raise UserError(
+            f"JAX cannot start on {asked!r}: {' '.join(str(error).split()) or 'it is not installed here'}; "
+            "look at JAX_PLATFORMS, or install that platform's jaxlib."
+        ) from error
+
+
 def check_devices(count: int, batch_sizes: dict[str, int]) -> Devices:
     """Checks that the machine has `count` devices and that they divide every batch size; raises UserError if not."""
     available = jax.local_device_count()

@@ -1,5 +1,6 @@
 """Stopping in an orderly way: a signal becomes a request, which the training loop answers after saving."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -7,7 +8,7 @@ from typing import Any
 
 
 class StopRequest:
-    """While entered, SIGTERM and SIGINT are noted in `requested` instead of ending the process.
+    """While entered, SIGTERM and SIGINT are noted in `requested`, and on standard error, instead of ending the process.
 
     A second SIGINT raises KeyboardInterrupt at once. The handlers found on entry are put back on exit. Python delivers
     signals to the main thread only: entered from another thread, it changes nothing and is never requested.
@@ -38,4 +39,7 @@ class StopRequest:
         if number == signal.SIGINT and self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = self._interrupted or number == signal.SIGINT
+        if self.requested is None:  # not print, which may be in the middle of a line of its own
+            again = "; interrupt again to stop at once" if number == signal.SIGINT else ""
+            os.write(2, f"\n{signal.Signals(number).name}: stopping after the present step, saved{again}\n".encode())
         self.requested = self.requested or signal.Signals(number).name

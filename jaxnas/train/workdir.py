@@ -80,11 +80,12 @@ class Workdir:
         self.close()
 
 
-def prepare(path: str | os.PathLike[str]) -> Workdir:
+def prepare(path: str | os.PathLike[str], *, files: Sequence[str] = (), folders: Sequence[str] = ()) -> Workdir:
     """Makes the directory where it is missing, checks that it can be written, and locks it against other processes.
 
     The lock is the kernel's: it ends with the process, however that ends. Raises UserError when the path is no
-    directory or cannot be written, and when another process (named by its pid) holds it.
+    directory or cannot be written, when another process (named by its pid) holds it, and when one of `files`, which
+    will be written, is there as a folder, or one of `folders` as a file.
     """
     directory = Path(path).absolute()
     what = f"the workdir {str(directory)!r} cannot be written"
@@ -93,10 +94,15 @@ def prepare(path: str | os.PathLike[str]) -> Workdir:
             directory.mkdir(parents=True, exist_ok=True)
             lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except (FileExistsError, NotADirectoryError) as error:
-        file = next(part for part in (directory, *directory.parents) if part.exists())
-        raise UserError(f"{what}: {str(file)!r} is a file; choose another --workdir.") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{what}: it cannot be made there; choose another --workdir.") from error
+        file = next(part for part in (directory, *directory.parents) if os.path.lexists(part) and not part.is_dir())
+        raise UserError(f"{what}: {str(file)!r} is not a folder; choose another --workdir.") from error
+    except OSError as error:  # a name too long, a parent that is no real file system, ...
+        raise UserError(f"{what}: it cannot be made there ({error.strerror}); choose another --workdir.") from error
+    for name in (*files, *folders):
+        entry = directory / name
+        if os.path.lexists(entry) and entry.is_dir() == (name in files):
+            kinds = ("a folder", "a file") if name in files else ("a file", "a folder")
+            raise UserError(f"{str(entry)!r} is {kinds[0]} and has to be {kinds[1]}; move it away.")
     try:
         with disk_errors(what, "free some space, or choose another --workdir"):
             _take(lock, directory)
@@ -143,16 +149,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads a JSON file; raises UserError when it is missing, damaged or cannot be read."""
+_MEND = "put an intact copy there, or move it away: a result is made again from its checkpoints"
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads the fields of a JSON file; raises UserError when it is missing, damaged or cannot be read."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"there is no file {os.fspath(path)!r}.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{os.fspath(path)!r} is damaged: it is not valid JSON ({error}).") from error
+        raise UserError(f"{os.fspath(path)!r} is damaged: it is not valid JSON ({error}); {_MEND}.") from error
     except OSError as error:
         raise UserError(f"{os.fspath(path)!r} cannot be read: {error.strerror}.") from error
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{os.fspath(path)!r} is damaged: it holds no fields; {_MEND}.")
+    return content
 
 
 def plain(data: Any) -> Any:

@@ -69,7 +69,8 @@ def test_flags_without_a_config():
         (["--config.names[0]=c"], "unknown config field 'names[0]'; did you mean 'names'?"),
         (["--config.seed=x"], "--config.seed=x does not fit: the field holds a value of type int, like 0."),
         (["--config.flip=x"], "--config.flip=x does not fit: the field holds a value of type bool, like True."),
-        (["--config.space=3"], "--config.space=3 does not fit: it is a group of fields, like space.channels."),
+        (["--config.space=3"], "space is a group of fields, like space.channels; give those."),
+        (["--config.seed=1", "--config.seed=2"], "the flag --config.seed is given twice."),
         (["--config.seed"], "Missing value for flag --config.seed."),
         (["--wrkdir=a"], "unknown flag 'wrkdir'; did you mean 'workdir'?"),
         (["a"], "unexpected argument 'a'; flags are written --name=value."),
@@ -93,7 +94,8 @@ def test_mistakes_on_the_command_line(arguments, sentence, config, capsys):
         ("broken.py", "def get_config(:", "broken.py cannot be loaded, SyntaxError: "),
         ("broken.py", "def get_config(): return 1 / 0", "cannot be loaded, ZeroDivisionError: division by zero"),
         ("broken.py", "import not_there", "cannot be loaded, ModuleNotFoundError: No module named 'not_there'"),
-        ("broken.py", "x = 1", "cannot be loaded, KeyError: 'get_config'"),
+        ("broken.py", "def get_config(): return {}", "returns a dict, not an ml_collections.ConfigDict."),
+        ("broken.py", "x = 1", "broken.py has no function get_config."),
     ],
 )
 def test_config_files_that_do_not_load(path, text, sentence, config, capsys):
@@ -124,6 +126,14 @@ def test_what_run_raises_and_returns(config, capsys):
     assert main(fail, **arguments) == 2
     assert capsys.readouterr().err == "the disk is full.\n"
     assert main(lambda: 3, **arguments) == 3
+
+
+def test_an_interruption_from_the_keyboard_is_one_line(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert main(interrupted, description="", config=False, arguments=["program.py"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_help_names_every_flag(capsys):

@@ -55,6 +55,19 @@ def test_size_of_the_published_supernet():
     assert sum(np.prod(shape) for shape in cell_space().shapes.values()) == 2 * 14 * 8
 
 
+@pytest.mark.parametrize("evaluation", ["plain", "wide", "tape", "single_path"])
+def test_edges_without_any_weights(evaluation):
+    """A space of pools and identities: the normal cells' edges have nothing to draw or to learn."""
+    operations = ("none", "skip_connect", "max_pool_3x3")
+    network = cell_supernet(channels=2, layers=4, classes=3, nodes=1, operations=operations, evaluation=evaluation)
+    gates = {part: jax.nn.one_hot(jnp.asarray([2, 1]), 3) for part in ("normal", "reduce")}
+    params = network.init(jax.random.key(0))
+    assert params["cells"][0]["edges"] == {"stride_1": {}}
+    logits, *gradients = value_and_gradients(network, params, gates, jnp.ones((2, 8, 8, 3)))
+    assert logits.shape == (2, 3)
+    assert jax.tree.structure(gradients[0]) == jax.tree.structure(params)
+
+
 @pytest.mark.parametrize("layers", [1, 3, 4, 8, 20])
 def test_channels_double_at_the_two_reductions(layers):
     plan = layer_plan(16, layers, 4)

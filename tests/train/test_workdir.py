@@ -52,10 +52,18 @@ def test_the_lock_names_its_new_holder_and_ends_with_close(tmp_path):
     prepare(tmp_path).close()
 
 
+def test_names_that_the_system_refuses(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match=r"loop' is not a folder; choose another --workdir"):
+        prepare(tmp_path / "loop")
+    with pytest.raises(UserError, match=r"it cannot be made there \(File name too long\)"):
+        prepare(tmp_path / ("x" * 300))
+
+
 @pytest.mark.parametrize("inside", [".", "below", "below/deeper"])
 def test_a_file_is_no_workdir(tmp_path, inside):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UserError, match=r"file' is a file; choose another --workdir"):
+    with pytest.raises(UserError, match=r"file' is not a folder; choose another --workdir"):
         prepare(tmp_path / "file" / inside)
     assert (tmp_path / "file").read_text() == "kept"
 
