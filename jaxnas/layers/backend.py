@@ -6,7 +6,7 @@ derivative. The choice is made while tracing; a function that is already compile
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextvars import ContextVar
 
 import jax
@@ -35,10 +35,10 @@ def use(name: str) -> Iterator[None]:
         _forced.reset(token)
 
 
-def compiler_options() -> Mapping[str, int]:
+def compiler_options() -> dict[str, str | bool]:
     """What XLA is asked for when a program is compiled for the present backend.
 
     On the CPU, vectors of 512 bits where the processor has them: XLA's own choice of 256 makes the supernet a tenth
     slower. Processors with narrower vectors use those.
     """
-    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
+    return {"xla_cpu_prefer_vector_width": "512"} if jax.default_backend() == "cpu" else {}
