@@ -53,7 +53,7 @@ def make_dataset(
     y_test = _labels(name, "y_test", y_test, len(x_test))
     names = tuple(str(each) for each in class_names) or _numbered_classes(name, y_train)
     if len(names) < 2:
-        raise UserError(f"{name}: there is one class only, {names[0]!r}; a classification needs at least two.")
+        raise UserError(f"{name}: there is one class only, {''.join(names)!r}; a classification needs at least two.")
     for field, labels in (("y_train", y_train), ("y_test", y_test)):
         if labels.max() >= len(names):
             raise UserError(

@@ -66,7 +66,7 @@ def check_platform() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an assertion where a known platform's plugin is not installed
-        asked = jax.config.jax_platforms or "the default platform"
+        asked = jax.config.values["jax_platforms"] or "the default platform"
         raise UserError(
             f"JAX cannot start on {asked!r}: {' '.join(str(error).split()) or 'it is not installed here'}; "
             "look at JAX_PLATFORMS, or install that platform's jaxlib."
