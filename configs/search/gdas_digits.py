@@ -2,7 +2,7 @@
 
 Command: python launch/search.py --config=configs/search/gdas_digits.py --workdir=runs/gdas_digits
 Expected time: about 4 minutes on one CPU core, two thirds of it compiling.
-Expected result: 97.8 % on the test split, within a point of a random architecture (seed 0).
+Expected result: About 98 % on the test split, within a point of a random architecture (seed 0).
 """
 
 from configs.search import common
