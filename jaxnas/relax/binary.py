@@ -5,6 +5,7 @@ which is zero almost everywhere; the straight-through estimator (STE, Bengio et 
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 
 import jax
@@ -78,7 +79,11 @@ def straight_through(surrogate: str = "clipped", **settings: float) -> Activatio
     that are not positive.
     """
     choose("surrogate", surrogate, SURROGATES)
+    known = inspect.signature(SURROGATES[surrogate]).parameters
     for name, value in settings.items():
+        if name not in known:
+            has = f"its only one is {', '.join(known)}" if known else "it has none"
+            raise UserError(f"the surrogate {surrogate!r} has no setting {name!r}; {has}.")
         if not value > 0:
             raise UserError(f"{name} of the surrogate {surrogate!r} must be positive, not {value}.")
     return _straight_through(surrogate, tuple(sorted(settings.items())))
