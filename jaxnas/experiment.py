@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import __version__
-from jaxnas.core.errors import UserError
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture
 from jaxnas.costs.counting import network_cost
@@ -30,12 +29,10 @@ from jaxnas.train.logging import MetricLog
 from jaxnas.train.loop import Outcome, Surroundings, train
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState, Task, rehearse
-from jaxnas.train.workdir import Workdir, prepare, read_json, refuse_changes, write_json
+from jaxnas.train.workdir import ENTRIES, Workdir, begin, prepare, write_json
 
 # Fields that may differ when a run is continued, because no result depends on them.
 FREE_FIELDS = ("checkpoint", "data.path")
-FILES = ("config.json", "metrics.jsonl", "genotypes.json", "result.json", "report.html")
-FOLDERS = ("checkpoints", "tensorboard")
 
 
 class Trained(NamedTuple):
@@ -73,25 +70,12 @@ def search(config: Config, workdir: str | Path) -> Mapping[str, Any]:
     Stopped after saving when the process was asked to stop.
     """
     made = plan(config)
-    with prepare(workdir, files=FILES, folders=FOLDERS) as folder:
-        if (folder / "checkpoints").exists() or (folder / "result.json").exists():
-            refuse_changes(_started_with(folder), made.config, FREE_FIELDS)
-        if (folder / "result.json").exists() and (folder / "report.html").exists():
-            result = read_json(folder / "result.json")
-            print(f"{folder.path} holds this run, finished; nothing is left to do.", file=sys.stderr)
+    with prepare(workdir, **ENTRIES) as folder:
+        result = begin(folder, made.config, FREE_FIELDS)
+        if result is not None:
             return result
-        write_json(folder / "config.json", made.config)
         with MetricLog(folder.path) as log, StopRequest() as stop:
             return _run(Session(made, folder, log, stop))
-
-
-def _started_with(folder: Workdir) -> Mapping[str, Any]:
-    """The config of the run that a directory holds; without it, its checkpoints could be those of any other."""
-    if not (folder / "config.json").exists():
-        raise UserError(
-            f"{str(folder.path)!r} holds a run but not its config.json; put that back, or choose another --workdir."
-        )
-    return read_json(folder / "config.json")
 
 
 def _run(session: Session) -> Mapping[str, Any]:
@@ -196,8 +180,7 @@ def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Traine
             "retrained_accuracy": _summary([one.entry["retrained_accuracy"] for one in trained["found"]]),
             "random_accuracy": _summary([one.entry["retrained_accuracy"] for one in trained["random"]]),
         },
-        "versions": {"python": platform.python_version(), "jaxnas": __version__}
-        | {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")},
+        "versions": versions(),
         "device": f"{made.devices.number} × {jax.devices()[0].device_kind}",
         "seconds": {
             "compile": searched.seconds["compile"] + sum(one["compile"] for one in retraining),
@@ -205,6 +188,12 @@ def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Traine
             "retrain": sum(one["run"] for one in retraining),
         },
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a result depends on."""
+    libraries = {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
+    return {"python": platform.python_version(), "jaxnas": __version__} | libraries
 
 
 def _summary(values: Sequence[float | None]) -> dict[str, float | None]:

@@ -1,6 +1,7 @@
 """Measures the speed of the project's programs on this machine and prints it as ratios from one run.
 
-Suites: supernet (the DARTS search network: cells, weight steps, architecture steps; about ten minutes on a CPU).
+Suites: supernet (the DARTS search network: cells, weight steps, architecture steps; about ten minutes on a CPU) and lab
+(the estimators of gradients through signs, against what they replace; about two minutes).
 """
 
 import sys
@@ -14,10 +15,12 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
     import jax
 
     from jaxnas.core.errors import UserError, choose
+    from jaxnas.evaluate.lab.speed import lab_suite
     from jaxnas.evaluate.speed import supernet_suite
     from jaxnas.train.workdir import write_json, write_text
 
-    measure = choose("suite", suite, {"supernet": supernet_suite})
+    suites = {"supernet": (lambda: supernet_suite(sizes), show), "lab": (lab_suite, show_lab)}
+    measure, table = choose("suite", suite, suites)
     try:
         sizes = [int(size) for size in batch_sizes.split(",")]
     except ValueError:
@@ -29,9 +32,9 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
     with tempfile.TemporaryDirectory() as cache:  # empty: the first compilation is a cold one
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        figures = measure(sizes)
+        figures = measure()
     figures |= {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
-    show(figures)
+    table(figures)
     if output:
         write_json(output, figures)
 
@@ -61,6 +64,20 @@ def show(figures: dict[str, Any]) -> None:
     ratios = ", ".join(f"{ratio:.2f}" for ratio in figures["single_path_over_mixture"])
     console.print(f"a call into the search loop: {figures['call_overhead_share']:.3%} of its time is overhead")
     console.print(f"weight step: single path {ratios} of the mixture")
+
+
+def show_lab(figures: dict[str, Any]) -> None:
+    """Prints the figures of the lab suite."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{figures['device']}, jax {figures['jax']}, {figures['matrix_product_gflops']:.0f} GFLOP/s")
+    for column in ("", "seconds", "against", "seconds", "ratio", "aim"):
+        table.add_column(column, justify="left" if column in ("", "against") else "right")
+    for row in figures["rows"]:
+        cells = row["name"], f"{row['seconds']:.3f}", row["compared_with"], f"{row['other_seconds']:.3f}"
+        table.add_row(*cells, f"{row['ratio']:,.2f}", f"{row['target']:,.2f}")
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -84,3 +84,13 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]
         dotted = f"{prefix}{name}"
         items += flat(value, f"{dotted}.") if isinstance(value, Mapping) and value else [(dotted, value)]
     return items
+
+
+def settings_section(tables: Mapping[str, Sequence[tuple[str, object]]]) -> str:
+    """The section with the settings, {title: (name, value) of each}, folded; tables without rows are left out."""
+    panels = [
+        folded(text(title), table(["", ""], [[f"<code>{text(name)}</code>", text(value)] for name, value in rows]))
+        for title, rows in tables.items()
+        if rows
+    ]
+    return f'<h2>Settings</h2><div class="stack">{"".join(panels)}</div>' if panels else ""

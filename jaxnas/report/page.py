@@ -1,14 +1,11 @@
-"""The report of a run: one HTML file that needs nothing else, neither network nor scripts."""
+"""The report of a run."""
 
-import contextlib
 import os
-from pathlib import Path
 
-from jaxnas.core.errors import UserError
 from jaxnas.report import dynamics, sections
 from jaxnas.report.markup import text
 from jaxnas.report.record import RunRecord
-from jaxnas.report.style import STYLE
+from jaxnas.report.shell import document, write_page
 
 
 def render(record: RunRecord) -> str:
@@ -27,28 +24,13 @@ def render(record: RunRecord) -> str:
             sections.settings,
         )
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body><main>{body}</main></body></html>\n"
-    )
+    return document(title, body)
 
 
 def write_report(path: str | os.PathLike[str], record: RunRecord) -> None:
     """Writes the report of a run to `path`, whole or not at all; its folder has to exist.
 
     Raises:
-        UserError: the file cannot be written (no such folder, no permission, disk full); an older report stays.
+        UserError: the file cannot be written; see shell.write_page.
     """
-    path, page = Path(path), render(record).encode()
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"cannot write the report {str(path)!r}: {error.strerror or error}.") from error
+    write_page(path, render(record))

@@ -20,9 +20,27 @@ OPERATIONS: Mapping[str, str] = {
 }
 _OTHERS = ("#a23cc4", "#5f7d1c", "#f28f8f", "#147d8c", "#8a1c4a")
 
+# Colours of curves in light and in dark, as different in hue as the lightness that shows on both grounds allows.
+CURVES: tuple[tuple[str, str], ...] = (
+    ("#5539ce", "#2f64f1"),
+    ("#ff8706", "#e4300b"),
+    ("#0b5402", "#2c865a"),
+    ("#01b8c3", "#1ff0c8"),
+    ("#80087c", "#ac45ac"),
+    ("#7f770c", "#ead900"),
+    ("#077da9", "#81c8ff"),
+    ("#924d5d", "#fa61ab"),
+    ("#7876fb", "#a389ff"),
+    ("#bc7f6d", "#e39957"),
+)
+
 # Figures are drawn with these stand-ins, which the page replaces by its style's variables (see svg.py).
 INK, MUTED, GRID, PANEL, ACCENT = "#010203", "#020304", "#030405", "#040506", "#050607"
-VARIABLES: Mapping[str, str] = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PANEL: "--panel", ACCENT: "--accent"}
+CURVE_INKS = tuple(f"#06{number:02x}08" for number in range(len(CURVES)))
+VARIABLES: Mapping[str, str] = {
+    **{INK: "--ink", MUTED: "--muted", GRID: "--grid", PANEL: "--panel", ACCENT: "--accent"},
+    **{ink: f"--curve-{number}" for number, ink in enumerate(CURVE_INKS)},
+}
 
 
 def color(operation: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxnas.report.cells import draw_cell
 from jaxnas.report.figures import comparison
-from jaxnas.report.markup import count, duration, figure, flat, folded, mean_percent, percent, table, text
+from jaxnas.report.markup import count, duration, figure, flat, mean_percent, percent, settings_section, table, text
 from jaxnas.report.record import RunRecord, of_seed, seeds
 from jaxnas.spaces.genotype import Genotype, parse_genotype
 
@@ -153,13 +153,7 @@ def seed_table(record: RunRecord) -> str:
 
 def settings(record: RunRecord) -> str:
     """The config and the versions, folded."""
-    config = [[f"<code>{text(name)}</code>", text(value)] for name, value in flat(record.config)]
-    versions = [[text(name), text(value)] for name, value in flat(record.result.get("versions") or {})]
+    versions = flat(record.result.get("versions") or {})
     if record.result.get("device"):
-        versions.append(["device", text(record.result["device"])])
-    tables = [("Config", config), ("Versions and device", versions)]
-    return (
-        "<h2>Settings</h2><div class=stack>"
-        + "".join(folded(title, table(["", ""], rows)) for title, rows in tables if rows)
-        + "</div>"
-    )
+        versions.append(("device", record.result["device"]))
+    return settings_section({"Config": flat(record.config), "Versions and device": versions})

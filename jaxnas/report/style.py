@@ -1,4 +1,6 @@
-"""The style sheet of the report: light and dark, wide and narrow, screen and paper."""
+"""The style sheets of the reports: light and dark, wide and narrow, screen and paper."""
+
+from jaxnas.report.palette import CURVES
 
 STYLE = """
 :root {
@@ -77,3 +79,26 @@ details[open] > summary { margin-bottom: 14px; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
+
+
+def _curve_colors(theme: int) -> str:
+    colors = "".join(f"--curve-{number}: {pair[theme]}; " for number, pair in enumerate(CURVES))
+    return f":root {{ {colors}}}"
+
+
+LAB_STYLE = (
+    f"{_curve_colors(0)}\n@media (prefers-color-scheme: dark) {{ {_curve_colors(1)} }}\n"
+    """
+.findings { margin: 16px 0; }
+.findings p { font-size: 16px; margin: 0; max-width: none; padding-right: max(0px, 100% - 84ch); }
+.findings p + p { border-top: 1px solid var(--grid); padding-top: 10px; margin-top: 10px; }
+.plots figure > div > svg { width: 100%; max-width: 680px; }
+.plots g:hover > path { stroke-width: 4px !important; }
+.stack figure td:first-child { min-width: 9em; }
+.legend { display: flex; flex-wrap: wrap; gap: 3px 16px; font-size: 13px; line-height: 1.4; margin-top: 8px; }
+.legend span { display: flex; align-items: center; gap: 6px; min-width: 0; overflow-wrap: anywhere; }
+.legend svg { width: 34px; height: 12px; flex: none; }
+@media (max-width: 600px) { .plots svg text { font-size: 13px !important; } }
+"""
+    f"@media print {{ {_curve_colors(0)} }}\n"
+)

@@ -4,7 +4,7 @@ import contextlib
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -65,9 +65,10 @@ def panel(figure: Figure, left: float, top: float, width: float, height: float) 
     return figure.add_axes(place)
 
 
-def inline(figure: Figure, name: str, description: str) -> str:
+def inline(figure: Figure, name: str, description: str, tips: Mapping[str, str] | None = None) -> str:
     """The <svg> element of a figure. `name` has to be unique in the page; `description` is for those who cannot see it.
 
+    `tips`: the text that shows while the pointer rests on an artist, by the artist's gid.
     Must be called inside `style()`. One point of the figure is one CSS pixel. The same figure gives the same text.
     """
     buffer = io.StringIO()
@@ -78,6 +79,8 @@ def inline(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r"<style .*?</style>|<defs>\s*</defs>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"font-family:[^;\"]*;?\s*|font: (?:(\w+) )?([\d.]+px)[^;\"]*", _font, text)
     text = text.replace("xlink:href", "href")
+    for gid, tip in (tips or {}).items():
+        text = text.replace(f'<g id="{gid}">', f"<g><title>{html.escape(tip)}</title>")
     text = _with_own_identifiers(text, name)
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, f"var({variable})")

@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -124,6 +125,33 @@ def _take(lock: int, directory: Path) -> None:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     os.fsync(lock)
+
+
+# What a run writes into its directory.
+ENTRIES = {
+    "files": ("config.json", "metrics.jsonl", "genotypes.json", "result.json", "report.html"),
+    "folders": ("checkpoints", "tensorboard"),
+}
+
+
+def begin(folder: Workdir, config: Mapping[str, Any], free_fields: Sequence[str]) -> dict[str, Any] | None:
+    """The result of the finished run in a directory; None where one is to be started or continued, its config written.
+
+    Raises UserError where the run there had another config, apart from `free_fields`, or lost its config: its
+    checkpoints could then be those of any other. A run without its report is continued, which writes it again.
+    """
+    if (folder / "checkpoints").exists() or (folder / "result.json").exists():
+        if not (folder / "config.json").exists():
+            raise UserError(
+                f"{str(folder.path)!r} holds a run but not its config.json; put that back, or choose another --workdir."
+            )
+        refuse_changes(read_json(folder / "config.json"), config, free_fields)
+    if (folder / "result.json").exists() and (folder / "report.html").exists():
+        result = read_json(folder / "result.json")
+        print(f"{folder.path} holds this run, finished; nothing is left to do.", file=sys.stderr)
+        return result
+    write_json(folder / "config.json", config)
+    return None
 
 
 def write_json(path: str | os.PathLike[str], data: Any) -> None:

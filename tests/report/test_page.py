@@ -1,47 +1,13 @@
 """The page of a run: whole, self-contained, safe, and able to do without what a method lacks."""
 
-import re
-from html.parser import HTMLParser
-
 import pytest
 from fake_record import make_record
+from parsed_page import Page, assert_self_contained
 
 from jaxnas.core.errors import UserError
 from jaxnas.report.markup import count, duration, flat, mean_percent, percent
 from jaxnas.report.page import render, write_report
 from jaxnas.report.record import seeds
-
-VOID = {"meta", "br", "img", "hr", "input", "link"}
-RESOURCES = {"src", "href", "data", "action", "poster", "srcset"}
-
-
-class Page(HTMLParser):
-    """Checks nesting and collects the text, the tags and the attributes."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.tags, self.attributes, self.text, self.identifiers = [], [], [], "", []
-        self.feed(page)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        self.identifiers += [value for name, value in attrs if name == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +33,7 @@ def test_the_page_is_well_formed_and_its_identifiers_are_unique(page):
 
 
 def test_the_page_needs_nothing_else(page):
-    parsed = Page(page)
-    assert not {"script", "link", "iframe", "object", "embed", "img"} & set(parsed.tags)
-    for name, value in parsed.attributes:
-        if name in RESOURCES:
-            assert value.startswith(("#", "data:image/png;base64,"))
-    assert not re.search(r"https?:|@import|url\((?!#)", page)
+    assert_self_contained(page)
 
 
 @pytest.mark.parametrize("count_", [1, 3])

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxnas.report.palette import OPERATIONS, channels, color, contrast, text_on
+from jaxnas.report.palette import CURVES, OPERATIONS, channels, color, contrast, text_on
 
 # Machado, Oliveira & Fernandes 2009, severity 1, for linear sRGB.
 VISION = {
@@ -38,6 +38,15 @@ def test_operations_can_be_told_apart(vision):
     for first, second in itertools.combinations(OPERATIONS, 2):
         distance = np.linalg.norm(seen(OPERATIONS[first], vision) - seen(OPERATIONS[second], vision))
         assert distance > 0.09, (first, second)  # about four times what is just noticeable side by side
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize(("theme", "ground"), [(0, "#ffffff"), (1, "#191c22")], ids=["light", "dark"])
+def test_curves_can_be_told_apart_and_from_the_ground(vision, theme, ground):
+    colors = [pair[theme] for pair in CURVES]
+    for first, second in itertools.combinations(colors, 2):
+        assert np.linalg.norm(seen(first, vision) - seen(second, vision)) > 0.09, (first, second)
+    assert min(contrast(each, ground) for each in colors) > 2.3
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, "an_operation_of_my_own", "another"])

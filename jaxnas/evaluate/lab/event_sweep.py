@@ -21,9 +21,9 @@ from jaxnas.core.types import Array, Params
 from jaxnas.evaluate.lab.flips import ROWS, Jumps, Layer, error_jumps
 from jaxnas.networks import sign_network
 
-BLOCK = 8 * ROWS  # examples whose jumps are added up at once, by one thread
+BLOCK = 4 * ROWS  # examples whose jumps are added up at once, by one thread
 UNIFORM = 4096  # equal intervals that the search for the minimum lays over those between the rates
-COLLECT = 4_000_000  # jumps that the search for the minimum holds in memory, about
+COLLECT = 2_000_000  # jumps that the search for the minimum holds in memory, about
 ROUNDING = 1e-13  # of the largest rate: pieces between jumps that are shorter are artefacts of rounding
 
 
@@ -48,12 +48,14 @@ class _Bins(NamedTuple):
 
     starts: coefficients [3, bins + 1] of the quadratic with which each bin begins, the last at the last edge.
     drops: at most so much do the jumps within each bin lower the loss, [bins]. counts: the number of jumps, [bins].
+    jumps: all of them, block by block, unless they are more than COLLECT.
     """
 
     edges: np.ndarray
     starts: np.ndarray
     drops: np.ndarray
     counts: np.ndarray
+    jumps: list[Jumps] | None
 
 
 @partial(jax.jit, static_argnames="chunk")
@@ -158,18 +160,25 @@ def _bins(problem: _Problem, edges: np.ndarray) -> _Bins:
     place = _placement(edges)
     widths = np.diff(edges, prepend=0)
 
-    def add(start: np.ndarray, jumps: Jumps) -> np.ndarray:
+    def add(start: np.ndarray, jumps: Jumps) -> tuple[np.ndarray, list[np.ndarray], Jumps]:
         rates, (constant, linear, square) = jumps
         bins = place(rates)
         tilt, width = linear + 2 * rates * square, widths[bins]
         lowest = constant + (linear + rates * square) * rates - (np.abs(tilt) + np.abs(square) * width) * width
         weights = (constant, linear, square, np.minimum(lowest, 0), None)
-        sums = [np.bincount(bins, weight, len(edges)) for weight in weights]
-        return np.column_stack([np.append(start, (0.0, 0.0)), sums])
+        return start, [np.bincount(bins, weight, len(edges)) for weight in weights], jumps
 
-    total = sum(_blocks(problem, 0.0, edges[-1], add), np.zeros((5, len(edges) + 1)))
+    total, held, count = np.zeros((5, len(edges) + 1)), [], 0
+    for start, sums, jumps in _blocks(problem, 0.0, edges[-1], add):
+        total[:3, 0] += start
+        for row, values in zip(total, sums, strict=True):
+            row[1:] += values
+        count += len(jumps.rates)
+        held.append(jumps)
+        if count > COLLECT:
+            held.clear()
     starts = np.cumsum(total[:3], axis=1) / problem.y.size
-    return _Bins(edges, starts, total[3, 1:] / problem.y.size, total[4, 1:])
+    return _Bins(edges, starts, total[3, 1:] / problem.y.size, total[4, 1:], held if count <= COLLECT else None)
 
 
 def _placement(edges: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -177,10 +186,10 @@ def _placement(edges: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     cells = 2 ** min((4 * edges.size).bit_length(), 18)
     scale = cells / edges[-1]
     # The margin is for values that round up into the next cell: a place too low is mended below, one too high is not.
-    table = np.searchsorted(edges, (np.arange(cells + 1) - 0.01) / scale)
+    table = np.searchsorted(edges, (np.arange(cells + 1) - 0.01) / scale).astype(np.int32)
 
     def place(values: np.ndarray) -> np.ndarray:
-        places = table[(values * scale).astype(np.int32)]
+        places = table[(values * scale).astype(np.int32)].astype(int)
         for _ in range(2):
             places += edges[places] < values
         late = np.flatnonzero(edges[places] < values)
@@ -217,19 +226,26 @@ def _minimum(problem: _Problem, bins: _Bins) -> tuple[float, float]:
     runs = np.split(promising, np.flatnonzero(np.diff(collected[promising] // COLLECT)) + 1) if promising.size else []
     for run in sorted(runs, key=lambda run: bounds[run].min()):
         if bounds[run].min() < best_loss:
-            rate, loss = _minimum_within(problem, points[run[0]], bins.edges[run[-1]], ROUNDING * bins.edges[-1])
+            rate, loss = _minimum_within(problem, bins, run[0], run[-1])
             best_rate, best_loss = (rate, loss) if loss < best_loss else (best_rate, best_loss)
     return float(best_rate), float(best_loss)
 
 
-def _minimum_within(problem: _Problem, low: float, high: float, shortest: float) -> tuple[float, float]:
-    """The best rate between two and its loss: all jumps, sorted, and every piece longer than `shortest` minimised."""
-    starts, jumps = zip(*_blocks(problem, low, high, lambda *found: found), strict=True)
-    rates, coefficients = zip(*jumps, strict=True)
-    rates, coefficients = np.concatenate(rates), np.concatenate(coefficients, axis=1)
+def _minimum_within(problem: _Problem, bins: _Bins, first: int, last: int) -> tuple[float, float]:
+    """The best rate in some successive bins and its loss: all jumps, sorted, and every piece of the loss minimised."""
+    low, high = bins.edges[first - 1] if first else 0.0, bins.edges[last]
+    if bins.jumps is None:
+        starts, jumps = zip(*_blocks(problem, low, high, lambda *found: found), strict=True)
+        start = np.sum(starts, axis=0) / problem.y.size
+    else:
+        inside = [(block.rates <= high) & ((block.rates > low) | (first == 0)) for block in bins.jumps]
+        jumps = [Jumps(*(part[..., some] for part in block)) for block, some in zip(bins.jumps, inside, strict=True)]
+        start = bins.starts[:, first]
+    rates, coefficients = (np.concatenate(parts, axis=-1) for parts in zip(*jumps, strict=True))
     order = np.argsort(rates)
-    pieces = np.cumsum(np.insert(coefficients[:, order], 0, np.sum(starts, axis=0), axis=1), axis=1) / problem.y.size
+    pieces = np.cumsum(np.insert(coefficients[:, order] / problem.y.size, 0, start, axis=1), axis=1)
     ends = np.concatenate([[low], rates[order], [high]])
+    shortest = ROUNDING * bins.edges[-1]
     long = np.flatnonzero(np.diff(ends) > shortest)
     if not long.size:
         return low, np.inf

@@ -56,7 +56,7 @@ def error_jumps(
     inputs, flips = x.astype(np.float64), _Flips(np.zeros(0, int), np.zeros(0), np.zeros(0, int))
     for layer in layers[:-1]:
         value, slope = _line(layer, inputs)
-        negative = value - low * slope < 0
+        negative = value < low * slope
         flips = _sorted(_next_flips(layer, value, slope, negative, flips, low, high), low, high)
         inputs = (1 - 2 * negative.view(np.int8)).astype(np.float64)
     value, slope = _line(layers[-1], inputs)
@@ -102,14 +102,14 @@ def _next_flips(
         flip = first[order[:going]] + piece
         end = np.full(len(rows), high)
         end[keep] = incoming.rates[flip]
-        after = value - end[:, None] * slope < 0
+        after = value < end[:, None] * slope
         row, place, codes = _changes(negative, after)
         zero = value.ravel()[place] / slope.ravel()[place]
         yield _Flips(rows[row], np.clip(zero, begin[row], end[row]), codes)
         rows, begin, value, slope = rows[keep], end[keep], value[keep], slope[keep]
         value += value_effects[incoming.codes[flip]]
         slope += slope_effects[incoming.codes[flip]]
-        negative = value - begin[:, None] * slope < 0
+        negative = value < begin[:, None] * slope
         row, _, codes = _changes(after[keep], negative)
         yield _Flips(rows[row], begin[row], codes)
 

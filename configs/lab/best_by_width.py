@@ -1,0 +1,23 @@
+"""How much does one step along each estimator's gradient lower the loss at the best of all rates, for every width?
+
+Command: python launch/lab.py --config=configs/lab/best_by_width.py --workdir=runs/best_by_width
+Expected time: 11 seconds with --config.small=True on one CPU core; the full one has not been timed.
+Expected result: With small=True: at width 8 all are within 0.41 to 0.42 on raw students, none clearly ahead.
+
+More samples of NES are added as in loss_decrease.py.
+"""
+
+from configs.lab import common
+
+
+def get_config():
+    return common.experiment(
+        "best_by_width",
+        "How much does one step at the best rate lower the loss, and how does that depend on the width?",
+        {
+            **common.COMPARISON,
+            "normalise": "tensors",  # each tensor of a gradient to length 1; or "whole", or "none"
+            "largest_rate": 1.0,  # the best rate is searched from 0 to here
+        },
+        {**common.SMALL_COMPARISON, "dims": (2, 8)},
+    )

@@ -1,0 +1,184 @@
+"""How well estimated gradients agree with the truth, what they cost, and how σ and ε change them.
+
+Two truths: the coordinate differences of the loss (CDG), and the gradient of the loss under Gaussian noise on the
+parameters (smoothed), from so many draws that its own noise does not matter.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnas.core.errors import UserError, choose
+from jaxnas.core.types import Params
+from jaxnas.evaluate.lab import agreement_findings, contenders
+from jaxnas.evaluate.lab.contenders import Contender, Problem
+from jaxnas.evaluate.lab.event_sweep import sweep
+from jaxnas.evaluate.lab.findings import Cell, Experiment
+
+TIMING = 10.0  # seconds after which a gradient is not timed again
+
+
+def cosines(gradient: Params, truth: Params) -> np.ndarray:
+    """The cosine between two gradients in every layer (kernel and bias together) and, last, over all; [layers + 1].
+
+    A gradient of zeros points nowhere: its cosine is 0.
+    """
+
+    def vectors(tree: Params) -> list[np.ndarray]:
+        layers = [
+            np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(one)]) for one in tree
+        ]
+        return [*layers, np.concatenate(layers)]
+
+    def cosine(one: np.ndarray, other: np.ndarray) -> float:
+        lengths = np.linalg.norm(one) * np.linalg.norm(other)
+        return float(one @ other / lengths) if lengths > 0 else 0.0
+
+    return np.array([cosine(*pair) for pair in zip(vectors(gradient), vectors(truth), strict=True)])
+
+
+def cosine_and_cost(
+    *,
+    seed: int,
+    dims: Sequence[int],
+    inits: int,
+    batches: int,
+    batch_size: int,
+    layers: int,
+    students: Sequence[str],
+    pretraining: int,
+    estimators: Sequence[str],
+    sigma: float,
+    epsilon: float,
+    truth_draws: int,
+    repeats: int,
+) -> Experiment:
+    """Cosine to both truths and seconds per gradient; one cell per gradient.
+
+    The cosines are deterministic, the quantity "seconds" is not: it is the median of up to `repeats` calls of
+    lab.gradient after the first, which compiles; its checks of the arguments are part of it.
+
+    Args:
+      truth_draws: codes per example of the smoothed truth.
+      repeats: calls that are timed, fewer where they would take more than ten seconds in all, but at least one.
+      The others are those of one_step.loss_decrease.
+
+    Raises:
+      UserError: for names that are not known and numbers of things below one.
+    """
+    contenders.check_counts(truth_draws=truth_draws, repeats=repeats)
+    compared = contenders.chosen(estimators, sigma=sigma, epsilon=epsilon)
+    cells = contenders.grid(dims, students, inits, batches, estimator=estimators)
+    problem_of = contenders.problems(seed=seed, layers=layers, batch_size=batch_size, pretraining=pretraining)
+    differences = contenders.chosen(["cdg"], sigma=sigma, epsilon=epsilon)["cdg"]
+    truths = _kept(lambda problem: (problem.gradient(differences), truth(problem, sigma, truth_draws)))
+
+    def measure(cell: Cell) -> Mapping[str, np.ndarray]:
+        problem, who = problem_of(cell), compared[cell["estimator"]]
+        gradient = problem.gradient(who)
+        to_cdg, to_smoothed = (cosines(gradient, one) for one in truths(problem))
+        return {"to_cdg": to_cdg, "to_smoothed": to_smoothed, "seconds": np.asarray(_seconds(problem, who, repeats))}
+
+    titles = {label: one.title for label, one in compared.items()}
+    return Experiment(
+        "cosine_and_cost",
+        cells,
+        {"to_cdg": (layers + 1,), "to_smoothed": (layers + 1,), "seconds": ()},
+        measure,
+        lambda measured: agreement_findings.cosine_against_cost(cells, titles, measured),
+    )
+
+
+def sigma_epsilon(
+    *,
+    seed: int,
+    dims: Sequence[int],
+    inits: int,
+    batches: int,
+    batch_size: int,
+    layers: int,
+    students: Sequence[str],
+    pretraining: int,
+    estimators: Sequence[str],
+    scales: Sequence[float],
+    reference: float,
+    truth_draws: int,
+    normalise: str,
+    largest_rate: float,
+) -> Experiment:
+    """Cosine and best loss decrease against the scale: σ of NES and smoothed, ε of CDG; one cell per gradient.
+
+    "to_reference" compares with the smoothed truth at σ = `reference`, "to_own" with that at σ = the cell's scale.
+
+    Args:
+      estimators: labels of estimators that have a scale, see contenders.contender.
+      scales: the values of σ and of ε.
+      reference: the σ of the truth that all are compared with.
+      truth_draws: codes per example of the smoothed truth.
+      normalise, largest_rate: as in one_step.best_by_width.
+      The others are those of one_step.loss_decrease.
+
+    Raises:
+      UserError: for names that are not known, estimators without a scale, and numbers that are not positive.
+    """
+    contenders.check_counts(truth_draws=truth_draws)
+    normalised = choose("normalisation", normalise, contenders.NORMALISATIONS)
+    contenders.check_positive("largest_rate", largest_rate, 1.0)
+    at_scale = {scale: contenders.chosen(estimators, sigma=scale, epsilon=scale) for scale in (*scales, reference)}
+    for label, who in at_scale[reference].items():
+        if not {"sigma", "epsilon"} & set(who.settings):
+            raise UserError(f"estimators must have a scale to vary, but {label!r} has neither sigma nor epsilon.")
+    cells = contenders.grid(dims, students, inits, batches, scale=scales, estimator=estimators)
+    problem_of = contenders.problems(seed=seed, layers=layers, batch_size=batch_size, pretraining=pretraining)
+    reference_truth = _kept(lambda problem: truth(problem, reference, truth_draws))
+    own_truth = _kept(lambda problem, scale: truth(problem, scale, truth_draws))
+
+    def measure(cell: Cell) -> Mapping[str, np.ndarray]:
+        problem, scale = problem_of(cell), cell["scale"]
+        gradient = problem.gradient(at_scale[scale][cell["estimator"]])
+        swept = sweep(problem.params, normalised(gradient), problem.x, problem.y, [largest_rate])
+        return {
+            "to_reference": cosines(gradient, reference_truth(problem)),
+            "to_own": cosines(gradient, own_truth(problem, scale)),
+            "best_rate": np.asarray(swept.best_rate),
+            "best_decrease": np.asarray(problem.loss - swept.best_loss),
+        }
+
+    titles = {label: who.title for label, who in at_scale[reference].items()}
+    return Experiment(
+        "sigma_epsilon",
+        cells,
+        {"to_reference": (layers + 1,), "to_own": (layers + 1,), "best_rate": (), "best_decrease": ()},
+        measure,
+        lambda measured: agreement_findings.against_scale(cells, titles, reference, measured),
+    )
+
+
+def truth(problem: Problem, sigma: float, draws: int) -> Params:
+    """The smoothed gradient of a problem, averaged over `draws` codes per example."""
+    return problem.gradient(Contender("truth", "smoothed", {"sigma": sigma, "draws": draws}), "truth")
+
+
+def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with its last result kept for as long as it is asked about the same problem (the same object)."""
+    last: dict[str, Any] = {}
+
+    def ask(problem: Problem, *others: float) -> Any:
+        if last.get("about") is not problem or last["others"] != others:
+            last.update(result=function(problem, *others), about=problem, others=others)
+        return last["result"]
+
+    return ask
+
+
+def _seconds(problem: Problem, who: Contender, repeats: int) -> float:
+    """The median time of a gradient whose program is compiled."""
+    times: list[float] = []
+    while len(times) < repeats and sum(times) < TIMING:
+        start = time.perf_counter()
+        jax.block_until_ready(problem.gradient(who))
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))

@@ -1,0 +1,141 @@
+"""What steps along estimated gradients show: figures, tables, numbers and sentences of the experiments of one_step."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxnas.evaluate.lab.contenders import clearly_above, mean_and_sd, values, where
+from jaxnas.evaluate.lab.findings import Cell, Curve, Figure, Findings, Table
+
+Measured = Mapping[str, np.ndarray]
+Titles = Mapping[str, str]  # {label of an estimator: its name in figures}
+MIDDLE = (5, 95)  # percentiles between which "most" values lie
+
+
+def against_rate(cells: Sequence[Cell], titles: Titles, rates: np.ndarray, measured: Measured) -> Findings:
+    """Loss decrease against the rate, a figure for each student and width."""
+    figures = tuple(
+        _rate_figure(cells, titles, rates, measured, student, dim)
+        for student in values(cells, "student")
+        for dim in values(cells, "dim")
+    )
+    low, high = np.percentile(measured["best_rate"], MIDDLE)
+    best = f"The best rates are mostly (9 of 10) between {low:.2g} and {high:.2g}, of {rates[-1]:.2g} at most."
+    tables = tuple(_table(cells, titles, measured, student) for student in values(cells, "student"))
+    return Findings(_numbers(cells, measured), (*_rankings(cells, titles, measured), best), figures, tables)
+
+
+def _rate_figure(
+    cells: Sequence[Cell], titles: Titles, rates: np.ndarray, measured: Measured, student: str, dim: int
+) -> Figure:
+    mine = {label: where(cells, student=student, dim=dim, estimator=label) for label in titles}
+    gain = max(measured["best_decrease"][chosen].mean() for chosen in mine.values())
+    curves = []
+    for label, title in titles.items():
+        mean, sd = mean_and_sd(measured["decrease"][mine[label]])
+        drawn = slice(0, 2 + int(np.flatnonzero(mean >= -gain).max(initial=0)))
+        curves.append(Curve(title, rates[drawn], mean[drawn], (mean - sd)[drawn], (mean + sd)[drawn]))
+    return Figure(
+        f"{student.capitalize()} student, width {dim}",
+        "What one step takes off the loss of its batch. Bands: standard deviation over students and batches. A line "
+        "ends where a step does more harm than the best step does good.",
+        "learning rate",
+        "loss decrease",
+        tuple(curves),
+        log_x=True,
+    )
+
+
+def against_width(cells: Sequence[Cell], titles: Titles, measured: Measured) -> Findings:
+    """Loss decrease at the best rate against the width, in the unit of the loss and as a share of it."""
+    share = measured["best_decrease"] / np.where(measured["before"] > 0, measured["before"], 1)
+    figures, tables = [], []
+    for student in values(cells, "student"):
+        for name, what in (("loss decrease", measured["best_decrease"]), ("share of the loss", share)):
+            figures.append(
+                Figure(
+                    f"{student.capitalize()} student: best {name}",
+                    "After one step at the best of all rates, on the batch of the gradient. Bands: standard deviation "
+                    "over students and batches.",
+                    "width",
+                    name,
+                    tuple(_width_curve(cells, student, label, title, what) for label, title in titles.items()),
+                    log_x=True,
+                )
+            )
+        tables.append(_table(cells, titles, measured, student))
+    return Findings(_numbers(cells, measured), _rankings(cells, titles, measured), tuple(figures), tuple(tables))
+
+
+def _width_curve(cells: Sequence[Cell], student: str, label: str, title: str, what: np.ndarray) -> Curve:
+    dims = values(cells, "dim")
+    chosen = [mean_and_sd(what[where(cells, student=student, dim=dim, estimator=label)]) for dim in dims]
+    mean, sd = np.array(chosen).T
+    return Curve(title, np.asarray(dims, float), mean, mean - sd, mean + sd)
+
+
+def _numbers(cells: Sequence[Cell], measured: Measured) -> dict[str, Any]:
+    """{student: {width: {estimator: what its steps reached}}}."""
+
+    def summary(student: str, dim: int, label: str) -> dict[str, float]:
+        mine = where(cells, student=student, dim=dim, estimator=label)
+        decrease, rate = measured["best_decrease"][mine], measured["best_rate"][mine]
+        mean, sd = mean_and_sd(decrease)
+        low, high = np.percentile(rate, MIDDLE)
+        return {
+            "loss_before": float(measured["before"][mine].mean()),
+            "best_decrease": float(mean),
+            "best_decrease_sd": float(sd),
+            "best_rate": float(np.median(rate)),
+            "best_rate_low": float(low),
+            "best_rate_high": float(high),
+        }
+
+    return {
+        student: {
+            str(dim): {label: summary(student, dim, label) for label in values(cells, "estimator")}
+            for dim in values(cells, "dim")
+        }
+        for student in values(cells, "student")
+    }
+
+
+def _table(cells: Sequence[Cell], titles: Titles, measured: Measured, student: str) -> Table:
+    rows = []
+    for label, title in titles.items():
+        row = [title]
+        for dim in values(cells, "dim"):
+            mine = where(cells, student=student, dim=dim, estimator=label)
+            mean, sd = mean_and_sd(measured["best_decrease"][mine])
+            row.append(f"{mean:.3g} ± {sd:.2g} at {np.median(measured['best_rate'][mine]):.2g}")
+        rows.append(tuple(row))
+    return Table(
+        f"{student.capitalize()} student: best loss decrease",
+        ("estimator", *(f"width {dim}" for dim in values(cells, "dim"))),
+        tuple(rows),
+        "Mean ± standard deviation over students and batches, and the median of the best rates.",
+    )
+
+
+def _rankings(cells: Sequence[Cell], titles: Titles, measured: Measured) -> tuple[str, ...]:
+    return tuple(
+        _ranking(cells, titles, measured["best_decrease"], student, dim)
+        for student in values(cells, "student")
+        for dim in values(cells, "dim")
+    )
+
+
+def _ranking(cells: Sequence[Cell], titles: Titles, decrease: np.ndarray, student: str, dim: int) -> str:
+    """Who gets furthest on average, who cannot be told from it on these batches, and who gets least far."""
+    reached = {label: decrease[where(cells, student=student, dim=dim, estimator=label)] for label in titles}
+    order = sorted(titles, key=lambda label: -reached[label].mean())
+    tied = [label for label in order if not clearly_above(reached[order[0]], reached[label])]
+    named = [f"{titles[label]} ({reached[label].mean():.3g})" for label in tied]
+    start = f"On {student} students of width {dim}"
+    if len(tied) == len(order) > 1:
+        return f"{start} no estimator is clearly ahead; {named[0]} lowers the loss most and {titles[order[-1]]} least."
+    last = f"; {titles[order[-1]]} lowers it least ({reached[order[-1]].mean():.3g})" if len(order) > 1 else ""
+    if len(tied) == 1:
+        return f"{start} {named[0]} lowers the loss most{last}."
+    return f"{start} {', '.join(named[:-1])} and {named[-1]} lower the loss most, none of them clearly ahead{last}."
