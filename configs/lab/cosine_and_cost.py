@@ -22,12 +22,11 @@ def get_config():
             "batches": 3,
             "batch_size": 16_000,
             "estimators": (*common.COMPARISON["estimators"], *FULL),
-            "truth_draws": 256,  # codes per example of the smoothed truth
+            "truth_draws": 64,  # codes per example of the smoothed truth
             "repeats": 5,  # gradients that are timed
         },
         {
             **common.SMALL_COMPARISON,
             "estimators": (*common.COMPARISON["estimators"], "sr_ste", "nes_500_ste"),
-            "truth_draws": 64,
         },
     )

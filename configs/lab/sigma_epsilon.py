@@ -23,7 +23,7 @@ def get_config():
             "estimators": ("cdg", "smoothed", "nes_500"),
             "scales": (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),  # of σ and of ε
             "reference": 0.1,  # the σ of the truth that all are compared with
-            "truth_draws": 256,  # codes per example of the smoothed truth
+            "truth_draws": 64,  # codes per example of the smoothed truth
             "normalise": "tensors",  # each tensor of a gradient to length 1; or "whole", or "none"
             "largest_rate": 1.0,  # the best rate is searched from 0 to here
         },
@@ -31,6 +31,5 @@ def get_config():
             **common.SMALL_COMPARISON,
             "dims": (8,),
             "scales": (0.005, 0.02, 0.1, 0.5),
-            "truth_draws": 64,
         },
     )

@@ -13,14 +13,16 @@ from jaxnas.networks import sign_network
 
 def problem(widths, bias=True, batch=20, seed=0):
     """Float64 params, direction, x and y, all at random."""
-    keys = jax.random.split(jax.random.key(seed), 4)
-    params, direction = (
-        jax.tree.map(lambda leaf: leaf.astype(jnp.float64), sign_network.init(key, widths, bias)) for key in keys[:2]
-    )
-    x, y = (
-        jax.random.normal(key, (batch, width)) for key, width in zip(keys[2:], (widths[0], widths[-1]), strict=True)
-    )
-    return params, direction, x, y
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(seed), 4)
+        params, direction = (
+            jax.tree.map(lambda leaf: leaf.astype(jnp.float64), sign_network.init(key, widths, bias))
+            for key in keys[:2]
+        )
+        x, y = (
+            jax.random.normal(key, (batch, width)) for key, width in zip(keys[2:], (widths[0], widths[-1]), strict=True)
+        )
+        return params, direction, x, y
 
 
 def numpy_loss(params, direction, x, y, rate):
@@ -213,7 +215,10 @@ def test_bad_rates_are_named(rates):
         (lambda direction: direction[:1], r"^direction must be shaped as params"),
         (lambda direction: problem((2, 4, 1))[1], r"^direction must be shaped as params"),
         (lambda direction: problem((2, 3, 1), bias=False)[1], r"^direction must be shaped as params"),
-        (lambda direction: jax.tree.map(lambda leaf: leaf * jnp.nan, direction), r"^direction holds numbers"),
+        (
+            lambda direction: jax.tree.map(lambda leaf: np.asarray(leaf) * np.nan, direction),
+            r"^direction holds numbers",
+        ),
     ],
 )
 def test_bad_directions_are_named(spoil, message):

@@ -223,7 +223,11 @@ def _minimum(problem: _Problem, bins: _Bins) -> tuple[float, float]:
     bounds = _lowest(bins.starts[:, :-1], points[:-1], bins.edges)[1] + bins.drops
     promising = np.flatnonzero(bounds < best_loss - 1e-12 * (1 + best_loss))
     collected = np.cumsum(bins.counts)
-    runs = np.split(promising, np.flatnonzero(np.diff(collected[promising] // COLLECT)) + 1) if promising.size else []
+    runs = (
+        np.split(promising, np.flatnonzero(np.diff(collected[promising] // max(COLLECT, 1))) + 1)
+        if promising.size
+        else []
+    )
     for run in sorted(runs, key=lambda run: bounds[run].min()):
         if bounds[run].min() < best_loss:
             rate, loss = _minimum_within(problem, bins, run[0], run[-1])

@@ -130,7 +130,8 @@ def _ranking(cells: Sequence[Cell], titles: Titles, decrease: np.ndarray, studen
     """Who gets furthest on average, who cannot be told from it on these batches, and who gets least far."""
     reached = {label: decrease[where(cells, student=student, dim=dim, estimator=label)] for label in titles}
     order = sorted(titles, key=lambda label: -reached[label].mean())
-    tied = [label for label in order if not clearly_above(reached[order[0]], reached[label])]
+    behind = (number for number, label in enumerate(order) if clearly_above(reached[order[0]], reached[label]))
+    tied = order[: next(behind, len(order))]
     named = [f"{titles[label]} ({reached[label].mean():.3g})" for label in tied]
     start = f"On {student} students of width {dim}"
     if len(tied) == len(order) > 1:

@@ -1,5 +1,6 @@
 """How fast the lab is: every figure a ratio of two programs of one run, on the same core."""
 
+import importlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxnas.core.types import Array, Params
@@ -83,17 +85,16 @@ def naive_nes_seconds(made: Problem, population: int) -> float:
 def evosax_seconds(made: Problem, population: int) -> float | None:
     """One ask and tell of evosax's Open_ES on the same fitness; None where evosax is not installed."""
     try:
-        import optax
-        from evosax.algorithms import Open_ES
-        from evosax.core.fitness_shaping import identity_fitness_shaping_fn
+        algorithms = importlib.import_module("evosax.algorithms")
+        shaping = importlib.import_module("evosax.core.fitness_shaping")
     except ImportError:
         return None
-    strategy = Open_ES(
+    strategy = algorithms.Open_ES(
         population_size=population,
         solution=made.params,
         optimizer=optax.sgd(1.0),
         std_schedule=optax.constant_schedule(SIGMA),
-        fitness_shaping_fn=identity_fitness_shaping_fn,
+        fitness_shaping_fn=shaping.identity_fitness_shaping_fn,
     )
     settings = strategy.default_params
     state = strategy.init(jax.random.key(1), made.params, settings)
