@@ -12,20 +12,23 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-from jaxnas.core.errors import UserError, choose
 from jaxnas.core.types import Array, Estimate, GradEstimator, Key, Objective, PyTree
+from jaxnas.estimators.nes_noise import draw, span
+from jaxnas.estimators.nes_settings import check_baseline, check_settings, check_trees, is_scalar
 
 
 class NesGradient(NamedTuple):
-    """Gradients of the expected loss for the means and for the deviations, shaped as the parameters; the mean loss."""
+    """The mean loss under the noise, and its gradients for the means and the deviations, both shaped as the parameters.
+
+    Where all parameters share one deviation, its gradient is the sum over `sigma`. Within a subspace `sigma` is None:
+    there single parameters have no deviations of their own.
+    """
 
     loss: Array
     mean: PyTree
-    sigma: PyTree
+    sigma: PyTree | None
 
 
 def nes(
@@ -42,7 +45,11 @@ def nes(
     subspace: Sequence[PyTree] = (),
     chunk: int = 1,
 ) -> GradEstimator:
-    """The estimator of the gradient for the means; arguments as for `nes_gradients`."""
+    """The estimator of the gradient for the means; arguments and errors as for `nes_gradients`.
+
+    Its loss is the mean over the population, its metrics are those of the parameters without noise.
+    """
+    check_settings(population, sigma, antithetic, shaping, baseline, orthogonal, chunk)
 
     def estimate(key: Key, logits: PyTree, count: Array, objective: Objective) -> Estimate:
         del count
@@ -64,26 +71,7 @@ def nes(
         )
         return Estimate(found.loss, objective(logits)[1], found.mean, None)
 
-    check_settings(population, sigma, antithetic, shaping, baseline, orthogonal, chunk)
     return estimate
-
-
-def check_settings(
-    population: int, sigma: PyTree, antithetic: bool, shaping: str, baseline: str, orthogonal: int, chunk: int
-) -> None:
-    """Raises UserError for settings that do not fit: see `nes_gradients`."""
-    if population < 1 or (antithetic and population % 2):
-        what = "even, because antithetic samples come in pairs" if antithetic and population > 0 else "at least 1"
-        raise UserError(f"population must be {what}, not {population}.")
-    for value in jax.tree.leaves(sigma):
-        if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
-            raise UserError(f"sigma must be positive, not {value}; 0.1 is a usual value.")
-    choose("shaping", shaping, {"raw": None, "rank": None})
-    choose("baseline", baseline, {"none": None, "mean": None, "leave_one_out": None})
-    if baseline == "leave_one_out" and population < 2:
-        raise UserError("the baseline leave_one_out needs a population of at least 2.")
-    if orthogonal < 0 or chunk < 1:
-        raise UserError(f"chunk must be at least 1 and orthogonal at least 0, not {chunk} and {orthogonal}.")
 
 
 def nes_gradients(
@@ -110,143 +98,137 @@ def nes_gradients(
       params: any pytree of floats, of one type.
       loss: params -> scalar.
       population: how many losses to evaluate; even with antithetic pairs.
-      sigma: one deviation, or a pytree of them shaped as params.
+      sigma: one deviation, or a pytree of them shaped as params (or with one number a leaf).
       antithetic: samples come in pairs ±ε.
-      shaping: "raw" losses, unbiased; or "rank", their centred ranks in -1/2 ... 1/2, which ignore the loss's scale.
-      baseline: what is subtracted from the losses: "none", the population's "mean" (which shrinks the gradient by a
-        factor 1 - 1/population), or the mean of the others, "leave_one_out". Pairs need none for the means.
+      shaping: "raw" losses, unbiased; or "rank", their centred ranks in -1/2 ... 1/2 (equal losses have equal ranks),
+        which ignore the loss's scale.
+      baseline: what is subtracted from the losses: "none"; the population's "mean", which shrinks the gradients by a
+        factor 1 - 1/population (but that for the means not at all with pairs); or "leave_one_out", the mean of those
+        samples that are independent of the one at hand, which is unbiased.
       natural: the gradient times the inverse Fisher matrix, σ² for the means and σ²/2 for the deviations.
-      orthogonal: this many directions at a time are made orthogonal, lengths kept; 0 leaves them independent. Holds
-        that many copies of the parameters.
+      orthogonal: this many directions at a time (at most as many as there are parameters) are made orthogonal, lengths
+        kept; 0 leaves them independent. Holds that many copies of the parameters.
       control: a gradient shaped as params, of any other estimator, whose linear prediction is subtracted from every
-        loss and put back exactly: a control variate.
+        loss and put back exactly: a control variate, for raw losses.
       shift: added to the params before all else; the gradient is that at the shifted point.
-      subspace: gradients whose span the noise is restricted to; the gradient for the means then lies in that span.
+      subspace: gradients whose span the noise is restricted to, for one sigma; the gradient for the means is then the
+        projection on that span.
       chunk: directions to evaluate at once; changes speed and memory only.
 
     Raises:
-      UserError: for a population that is not even with pairs or below 1, a sigma that is not positive, an unknown
-        shaping or baseline.
+      UserError: for a population that is not even with pairs or below 1, a sigma that is not positive and finite, an
+        unknown shaping or baseline, a baseline or a control that cannot be had, or pytrees of another shape.
     """
     check_settings(population, sigma, antithetic, shaping, baseline, orthogonal, chunk)
+    check_trees(params, sigma, shaping, control, shift, subspace)
     center, restore = ravel_pytree(params)
     center = center if shift is None else center + ravel_pytree(shift)[0]
     deviation = _deviation(sigma, params, center)
     slope = None if control is None else ravel_pytree(control)[0]
-    directions = population // 2 if antithetic else population
-    noise, size, blocks = _noise(key, center, directions, orthogonal, chunk, subspace)
-    signs = jnp.asarray([1.0, -1.0] if antithetic else [1.0], center.dtype)
-    reference = loss(restore(center))
+    basis = span(subspace) if subspace else None
+    noise_like = center if basis is None else basis[0]
+    signs = jnp.asarray([1, -1] if antithetic else [1], center.dtype)
+    directions = population // len(signs)
+    block = min(orthogonal, noise_like.size, directions) if orthogonal else chunk
+    check_baseline(baseline, population, len(signs) * (block if orthogonal else 1))
+    # Losses are taken less this one where a baseline is subtracted anyway: their sums lose fewer digits.
+    reference = loss(restore(center)) if baseline != "none" and shaping == "raw" else jnp.zeros((), center.dtype)
 
-    def losses_of(epsilon: Array) -> Array:
-        """[1 or 2]: the losses with +ε and, in pairs, with -ε, less the loss without noise."""
-        one_by_one = [loss(restore(center + sign * deviation * epsilon)) - reference for sign in signs]
-        values = jnp.stack(one_by_one)
-        return values if slope is None else values - signs * jnp.vdot(slope, deviation * epsilon)
+    def sampled(noise: Array) -> Array:
+        """[1 or 2]: the losses with +ε and, in pairs, with -ε, less the reference and what the control predicts."""
+        step = deviation * _lift(basis, noise)
+        losses = jnp.stack([loss(restore(center + sign * step)) for sign in signs]) - reference
+        return losses if slope is None else losses - signs * jnp.vdot(slope, step)
 
-    def block_losses(epsilons: Array) -> Array:
-        if size == 1:
-            return losses_of(epsilons[0])[None]
-        return jax.lax.map(losses_of, epsilons, batch_size=chunk if chunk > 1 else None)
+    def noise_of(numbers: Array) -> Array:
+        return draw(key, numbers, noise_like, orthogonal > 0)
 
-    def block_weights(number: Array) -> Array:
-        return (number * size + jnp.arange(size) < directions).astype(
-            center.dtype
-        )  # 0 for what fills up the last block
-
-    utilities = None
+    values = None
     if shaping == "rank":
-        losses = jax.lax.map(lambda number: block_losses(noise(number)), jnp.arange(blocks))
-        utilities = _centred_ranks(losses.reshape(-1, len(signs))[:directions], blocks * size)
+        _, values = _scan_blocks(lambda _, n: (None, _evaluate(sampled, noise_of(n), chunk)), None, directions, block)
+    utilities = None if values is None else _centred_ranks(values)
 
-    def add(totals: "_Totals", number: Array) -> tuple["_Totals", None]:
-        epsilons = noise(number)
-        values = (
-            block_losses(epsilons)
-            if utilities is None
-            else jax.lax.dynamic_slice_in_dim(utilities, number * size, size)
-        )
-        weights = block_weights(number)
-        odd, even = weights * (values @ signs) / len(signs), weights * values.mean(axis=1)
-        squares = epsilons**2 - 1
-        return _Totals(
-            totals.loss + even.sum(),
-            totals.odd + odd @ epsilons,
-            totals.noise + weights @ epsilons,
-            totals.even + even @ squares,
-            totals.squares + weights @ squares,
-        ), None
+    def add(sums: "_Sums", numbers: Array) -> tuple["_Sums", Array]:
+        noise = noise_of(numbers)
+        fitness = _evaluate(sampled, noise, chunk) if utilities is None else utilities[numbers]
+        return _add_block(sums, noise, fitness, signs, baseline, population, orthogonal > 0), fitness
 
-    zeros = jnp.zeros_like(center)
-    totals, _ = jax.lax.scan(add, _Totals(jnp.zeros((), center.dtype), *[zeros] * 4), jnp.arange(blocks))
-    return _assemble(
-        totals, directions, population, antithetic, baseline, natural, deviation, slope, reference, restore
+    sums, used = _scan_blocks(add, _Sums(*[jnp.zeros_like(noise_like)] * 4), directions, block)
+    mean = (sums.odd - used.sum() * sums.odd_level) / population
+    mean = _lift(basis, mean) / deviation
+    if slope is not None:
+        mean = mean + (slope if basis is None else _lift(basis, slope @ basis))
+    spread = (sums.even - used.sum() * sums.even_level) / (population * deviation) if basis is None else None
+    if natural:
+        mean, spread = mean * deviation**2, None if spread is None else spread * deviation**2 / 2
+    average = reference + (used if values is None else values).mean()
+    return NesGradient(average, restore(mean), None if spread is None else restore(spread))
+
+
+class _Sums(NamedTuple):
+    """Sums over samples, each as long as the noise: of fitness · ±ε and fitness · (ε² - 1).
+
+    The levels are the same sums with the weight that the sample's baseline gives to the sum of all losses in the place
+    of the fitness, so that the baseline need not be known beforehand.
+    """
+
+    odd: Array
+    even: Array
+    odd_level: Array
+    even_level: Array
+
+
+def _add_block(
+    sums: _Sums, noise: Array, fitness: Array, signs: Array, baseline: str, population: int, dependent: bool
+) -> _Sums:
+    """Adds a block of directions [size, parameters] and their losses [size, signs]; dependent: on one another."""
+    totals = fitness.sum() if dependent else fitness.sum(axis=1, keepdims=True)
+    others = population - len(signs) * (len(noise) if dependent else 1)
+    # The baseline of a sample is share · (the sum of all losses - own · the sum of those that depend on it).
+    share, own = {"none": (0.0, 0), "mean": (1 / population, 0), "leave_one_out": (1 / max(others, 1), 1)}[baseline]
+    fitness = fitness + share * own * totals
+    squares = noise**2 - 1
+    return _Sums(
+        sums.odd + (fitness @ signs) @ noise,
+        sums.even + fitness.sum(axis=1) @ squares,
+        sums.odd_level + share * signs.sum() * noise.sum(axis=0),
+        sums.even_level + share * len(signs) * squares.sum(axis=0),
     )
 
 
-class _Totals(NamedTuple):
-    """Sums over directions: of the losses, and of odd·ε, ε, even·(ε² - 1) and ε² - 1, each [parameters].
+def _scan_blocks(function: Callable, initial: PyTree, directions: int, block: int) -> tuple[PyTree, Array]:
+    """Like lax.scan over the numbers of the directions, `block` at a time; the last block may be shorter.
 
-    From these follows the gradient with any constant baseline, so that it need not be known beforehand.
+    function: (carry, numbers [size]) -> (carry, outputs [size, ...]); returns the last carry and all outputs.
     """
+    whole = directions // block * block
+    carry, outputs = jax.lax.scan(function, initial, jnp.arange(whole).reshape(whole // block, block))
+    outputs = outputs.reshape(whole, *outputs.shape[2:])
+    if whole < directions:
+        carry, last = function(carry, jnp.arange(whole, directions))
+        outputs = jnp.concatenate([outputs, last])
+    return carry, outputs
 
-    loss: Array
-    odd: Array
-    noise: Array
-    even: Array
-    squares: Array
+
+def _evaluate(sampled: Callable[[Array], Array], noise: Array, chunk: int) -> Array:
+    """`sampled` of every row of the noise, `chunk` rows at once."""
+    if len(noise) == 1:
+        return sampled(noise[0])[None]  # not vmapped: products stay plain matrix products
+    return jax.vmap(sampled)(noise) if len(noise) <= chunk else jax.lax.map(sampled, noise, batch_size=chunk)
 
 
-def _assemble(
-    totals, directions, population, antithetic, baseline, natural, deviation, slope, reference, restore
-) -> NesGradient:
-    mean_loss = totals.loss / directions
-    level = -reference if baseline == "none" else mean_loss  # losses were taken less the reference
-    factor = population / (population - 1) if baseline == "leave_one_out" else 1.0
-    mean = totals.odd if antithetic else factor * (totals.odd - level * totals.noise)
-    mean = mean / (directions * deviation)
-    mean = mean if slope is None else mean + slope
-    sigma = factor * (totals.even - level * totals.squares) / (directions * deviation)
-    if natural:
-        mean, sigma = mean * deviation**2, sigma * deviation**2 / 2
-    return NesGradient(reference + mean_loss, restore(mean), restore(sigma))
+def _lift(basis: Array | None, coordinates: Array) -> Array:
+    return coordinates if basis is None else basis @ coordinates
 
 
 def _deviation(sigma: PyTree, params: PyTree, center: Array) -> Array:
-    if jax.tree.structure(sigma) == jax.tree.structure(params):
-        return ravel_pytree(jax.tree.map(jnp.broadcast_to, sigma, jax.tree.map(jnp.shape, params)))[0]
-    return jnp.asarray(sigma, center.dtype)
+    if is_scalar(sigma):
+        return jnp.asarray(sigma, center.dtype)
+    return ravel_pytree(jax.tree.map(lambda one, leaf: jnp.broadcast_to(one, leaf.shape), sigma, params))[0]
 
 
-def _noise(
-    key: Key, center: Array, directions: int, orthogonal: int, chunk: int, subspace: Sequence[PyTree]
-) -> tuple[Callable[[Array], Array], int, int]:
-    """The noise of a block of directions, number -> [size, parameters]; its size; how many blocks there are."""
-    basis = None
-    if subspace:
-        spanning = jnp.stack([ravel_pytree(one)[0] for one in subspace], axis=1)
-        basis = jnp.linalg.qr(spanning)[0]
-    width = center.size if basis is None else basis.shape[1]
-    size = min(orthogonal, width, directions) if orthogonal else min(chunk, directions)
-    blocks = -(-directions // size)
-
-    def block(number: Array) -> Array:
-        numbers = number * size + jnp.arange(size)
-        one = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (width,), center.dtype))
-        epsilons = one(numbers)
-        if orthogonal:
-            lengths = jnp.linalg.norm(epsilons, axis=1, keepdims=True)
-            axes, triangle = jnp.linalg.qr(epsilons.T)
-            # The signs make the axes uniform among all rotations (Mezzadri 2007).
-            epsilons = lengths * (axes * jnp.where(jnp.diagonal(triangle) < 0, -1, 1)).T
-        return epsilons if basis is None else epsilons @ basis.T
-
-    return block, size, blocks
-
-
-def _centred_ranks(losses: Array, rows: int) -> Array:
-    """Ranks of all losses [directions, 1 or 2] from -1/2 (lowest) to 1/2, filled up with zeros to `rows` rows."""
-    flat = losses.ravel()
-    ranks = jnp.zeros_like(flat).at[jnp.argsort(flat)].set(jnp.arange(flat.size, dtype=flat.dtype))
-    utilities = (ranks / max(flat.size - 1, 1) - 0.5).reshape(losses.shape)
-    return jnp.pad(utilities, ((0, rows - len(losses)), (0, 0)))
+def _centred_ranks(losses: Array) -> Array:
+    """The ranks of the losses, of the same shape, from -1/2 (lowest) to 1/2; equal losses share the mean of theirs."""
+    ordered = jnp.sort(losses.ravel())
+    first, last = (jnp.searchsorted(ordered, losses, side=side) for side in ("left", "right"))
+    return ((first + last - 1) / (2 * max(losses.size - 1, 1)) - 0.5).astype(losses.dtype)
