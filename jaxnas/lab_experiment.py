@@ -4,7 +4,7 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError, choose, unknown
+from jaxnas.core.threads import in_order
 from jaxnas.evaluate.lab.experiments import EXPERIMENTS
 from jaxnas.evaluate.lab.findings import Cell, Experiment
 from jaxnas.experiment import versions
@@ -24,6 +25,7 @@ from jaxnas.train.parallel import check_platform
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.workdir import ENTRIES, Workdir, begin, prepare, write_json
 
+SIDE_BY_SIDE = 2  # cells; each uses all cores where it can, so that more would cost memory only
 FIELDS = ("experiment", "question", "seed", "small", "settings", "when_small", "checkpoint")
 
 
@@ -101,28 +103,36 @@ def _measure_all(
         done = int(state["done"])
         seconds = restored.metadata["seconds"] if restored else 0.0
         log.rewind(done)
-        saved_at = time.perf_counter()
+        begun = saved_at = time.perf_counter()
         with Progress(experiment.name, epochs=1) as progress:
             progress.start(total, done)
-            while done < total:
-                begun = time.perf_counter()
-                with jax.enable_x64(False):
-                    values = experiment.measure(experiment.cells[done])
+            for values in _measurements(experiment, done):
                 for name, table in state["measured"].items():
                     table[done] = values[name]
                 done += 1
                 state["done"] = np.asarray(done, np.int32)
-                seconds += time.perf_counter() - begun
+                now = time.perf_counter()
                 log.write(done, _row(experiment.cells[done - 1], values))
                 progress.update(done, {})
-                if done == total or stop.requested or time.perf_counter() - saved_at >= cadence["every_seconds"]:
-                    checkpoints.save(done, state, {"seconds": seconds})
-                    saved_at = time.perf_counter()
+                if done == total or stop.requested or now - saved_at >= cadence["every_seconds"]:
+                    checkpoints.save(done, state, {"seconds": seconds + now - begun})
+                    saved_at = now
                 if stop.requested and done < total:
                     checkpoints.wait()
                     raise Stopped(stop.requested, f"in {experiment.name} after {done} of {total} measurements")
+        seconds += time.perf_counter() - begun
         checkpoints.wait()
     return state["measured"], seconds
+
+
+def _measurements(experiment: Experiment, done: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """What the cells from number `done` on measure, in order."""
+
+    def measure(cell: Cell) -> Mapping[str, np.ndarray]:
+        with jax.enable_x64(False):  # holds for this thread only
+            return experiment.measure(cell)
+
+    return in_order(measure, experiment.cells[done:], 1 if experiment.timed else SIDE_BY_SIDE)
 
 
 def _row(cell: Cell, values: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -5,13 +5,13 @@ parameters (smoothed), from so many draws that its own noise does not matter.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError, choose
+from jaxnas.core.threads import kept
 from jaxnas.core.types import Params
 from jaxnas.evaluate.lab import agreement_findings, contenders
 from jaxnas.evaluate.lab.contenders import Contender, Problem
@@ -74,7 +74,7 @@ def cosine_and_cost(
     cells = contenders.grid(dims, students, inits, batches, estimator=estimators)
     problem_of = contenders.problems(seed=seed, layers=layers, batch_size=batch_size, pretraining=pretraining)
     differences = contenders.chosen(["cdg"], sigma=sigma, epsilon=epsilon)["cdg"]
-    truths = _kept(lambda problem: (problem.gradient(differences), truth(problem, sigma, truth_draws)))
+    truths = kept(lambda problem: (problem.gradient(differences), truth(problem, sigma, truth_draws)))
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
         problem, who = problem_of(cell), compared[cell["estimator"]]
@@ -89,6 +89,7 @@ def cosine_and_cost(
         {"to_cdg": (layers + 1,), "to_smoothed": (layers + 1,), "seconds": ()},
         measure,
         lambda measured: agreement_findings.cosine_against_cost(cells, titles, measured),
+        timed=True,
     )
 
 
@@ -133,8 +134,8 @@ def sigma_epsilon(
             raise UserError(f"estimators must have a scale to vary, but {label!r} has neither sigma nor epsilon.")
     cells = contenders.grid(dims, students, inits, batches, scale=scales, estimator=estimators)
     problem_of = contenders.problems(seed=seed, layers=layers, batch_size=batch_size, pretraining=pretraining)
-    reference_truth = _kept(lambda problem: truth(problem, reference, truth_draws))
-    own_truth = _kept(lambda problem, scale: truth(problem, scale, truth_draws))
+    reference_truth = kept(lambda problem: truth(problem, reference, truth_draws))
+    own_truth = kept(lambda problem, scale: truth(problem, scale, truth_draws))
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
         problem, scale = problem_of(cell), cell["scale"]
@@ -160,18 +161,6 @@ def sigma_epsilon(
 def truth(problem: Problem, sigma: float, draws: int) -> Params:
     """The smoothed gradient of a problem, averaged over `draws` codes per example."""
     return problem.gradient(Contender("truth", "smoothed", {"sigma": sigma, "draws": draws}), "truth")
-
-
-def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with its last result kept for as long as it is asked about the same problem (the same object)."""
-    last: dict[str, Any] = {}
-
-    def ask(problem: Problem, *others: float) -> Any:
-        if last.get("about") is not problem or last["others"] != others:
-            last.update(result=function(problem, *others), about=problem, others=others)
-        return last["result"]
-
-    return ask
 
 
 def _seconds(problem: Problem, who: Contender, repeats: int) -> float:

@@ -1,6 +1,6 @@
 """Who takes part in the lab's comparisons, and on what: estimators by label, students and the batches they see."""
 
-import functools
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxnas.core.errors import UserError, choose, unknown
 from jaxnas.core.keys import at_step, named
+from jaxnas.core.threads import kept
 from jaxnas.core.types import Array, Key, Params
 from jaxnas.evaluate import lab
 from jaxnas.evaluate.lab.findings import Cell
@@ -76,7 +77,8 @@ def chosen(labels: Sequence[str], *, sigma: float, epsilon: float) -> dict[str, 
     return {label: contender(label, sigma=sigma, epsilon=epsilon) for label in labels}
 
 
-class Problem(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)  # hashable: a problem equals itself only
+class Problem:
     """A student, a batch of inputs [batch, in] and targets [batch, 1], the key for whatever is drawn on them, the loss.
 
     The loss is computed in float64, as the event sweep computes it.
@@ -95,18 +97,18 @@ class Problem(NamedTuple):
 
 
 def problems(*, seed: int, layers: int, batch_size: int, pretraining: int = STEPS) -> Callable[[Cell], Problem]:
-    """cell -> the problem that its labels student, dim, init and batch name; the last one made is kept.
+    """cell -> the problem that its labels student, dim, init and batch name; the last two that were made are kept.
 
     The data of a problem depend on seed, dim, init and batch only: raw and pretrained students see the same batches.
     Raises UserError for numbers of things below one.
     """
     check_counts(layers=layers, batch_size=batch_size, pretraining=pretraining)
 
-    @functools.lru_cache(maxsize=1)
+    @kept
     def student(dim: int, init: int, kind: str) -> Student:
         return make_student(seed, init, dim, layers, pretrained=kind == "pretrained", steps=pretraining)
 
-    @functools.lru_cache(maxsize=1)
+    @kept
     def problem(dim: int, init: int, batch: int, kind: str) -> Problem:
         made = student(dim, init, kind)
         key = at_step(at_step(at_step(jax.random.key(seed), "dim", dim), "init", init), "batch", batch)

@@ -7,9 +7,7 @@ coefficients. The price is a few forward passes and a sort, however many rates t
 once for each.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.threads import cores, in_order, one_blas_thread
 from jaxnas.core.types import Array, Params
 from jaxnas.evaluate.lab.flips import ROWS, Jumps, Layer, error_jumps
 from jaxnas.networks import sign_network
@@ -151,9 +150,9 @@ def _blocks(problem: _Problem, low: float, high: float, use: Callable[[np.ndarra
         rates, coefficients = zip(*jumps, strict=True)
         return use(np.sum(starts, axis=0), Jumps(np.concatenate(rates), np.concatenate(coefficients, axis=1)))
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
-        yield from pool.map(block, range(0, len(problem.x), BLOCK))
+    # BLAS with threads of its own would make these wait for each other: slower than one core.
+    with one_blas_thread:
+        yield from in_order(block, range(0, len(problem.x), BLOCK), cores())
 
 
 def _bins(problem: _Problem, edges: np.ndarray) -> _Bins:

@@ -56,6 +56,7 @@ class Experiment(NamedTuple):
     shapes: every quantity that a cell measures, {name: shape}; all are float64.
     measure: cell -> {name: values}, a pure function of the cell and the experiment's settings.
     conclude: {name: [cells, *shape]}, of all cells -> what they show.
+    timed: whether times are measured, so that a cell needs the machine for itself; else threads measure several cells.
     """
 
     name: str
@@ -63,3 +64,4 @@ class Experiment(NamedTuple):
     shapes: Mapping[str, tuple[int, ...]]
     measure: Callable[[Cell], Mapping[str, np.ndarray]]
     conclude: Callable[[Mapping[str, np.ndarray]], Findings]
+    timed: bool = False

@@ -86,7 +86,9 @@ def training(
     points = steps // every + 1
     shapes = {"loss": (points,), "seconds": (points,), "switched": ()}
     at = np.arange(points, dtype=float) * every
-    return Experiment("training", cells, shapes, measure, lambda measured: _conclude(cells, titles, at, measured))
+    return Experiment(
+        "training", cells, shapes, measure, lambda measured: _conclude(cells, titles, at, measured), timed=True
+    )
 
 
 def is_stuck(losses: Sequence[float], window: int, tolerance: float) -> bool:
