@@ -14,9 +14,9 @@ import numpy as np
 from jaxnas.core.errors import UserError, choose, unknown
 from jaxnas.core.threads import in_order
 from jaxnas.evaluate.lab.experiments import EXPERIMENTS
-from jaxnas.evaluate.lab.findings import Cell, Experiment
+from jaxnas.evaluate.lab.findings import Cell, Experiment, Findings
 from jaxnas.experiment import versions
-from jaxnas.limits import Config
+from jaxnas.limits import Config, check_lab_fields
 from jaxnas.report.lab_page import LabRecord, write_lab_report
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog, Progress
@@ -26,7 +26,6 @@ from jaxnas.train.signals import StopRequest
 from jaxnas.train.workdir import ENTRIES, Workdir, begin, prepare, write_json
 
 SIDE_BY_SIDE = 2  # cells; each uses all cores where it can, so that more would cost memory only
-FIELDS = ("experiment", "question", "seed", "small", "settings", "when_small", "checkpoint")
 
 
 def run_lab(config: Config, workdir: str | Path) -> Mapping[str, Any]:
@@ -39,14 +38,18 @@ def run_lab(config: Config, workdir: str | Path) -> Mapping[str, Any]:
     """
     check_platform()
     experiment = make_experiment(config)
-    values = json.loads(config.to_json())
+    try:
+        values = json.loads(config.to_json())
+    except TypeError as error:  # in when_small, where its settings are not used
+        reason = str(error).partition(". ")[0]  # after it comes advice for programmers
+        raise UserError(f"the config cannot be written as JSON: {reason}.") from error
     with prepare(workdir, **ENTRIES) as folder:
         result = begin(folder, values, ("checkpoint",))
         if result is not None:
             return result
         with MetricLog(folder.path) as log, StopRequest() as stop:
             measured, seconds = _measure_all(experiment, folder, values["checkpoint"], log, stop)
-        findings = experiment.conclude(measured)
+        findings = conclude(experiment, measured)
         about = {"versions": versions(), "device": jax.devices()[0].device_kind, "seconds": {"measure": seconds}}
         record = LabRecord(experiment.name, values, findings, seconds, about["versions"], config.question)
         write_lab_report(folder / "report.html", record)
@@ -65,19 +68,22 @@ def run_lab(config: Config, workdir: str | Path) -> Mapping[str, Any]:
 
 def make_experiment(config: Config) -> Experiment:
     """The experiment of a config, with the settings for `small` where that is asked for; raises UserError."""
-    for field in FIELDS:
-        if field not in config:
-            raise UserError(f"the config lacks the field {field!r}; start from one of configs/lab.")
+    check_lab_fields(config)
     factory = choose("experiment", config.experiment, EXPERIMENTS)
     settings = _settings(config)
     taken = {name for name in inspect.signature(factory).parameters if name != "seed"}
-    for name in settings:
+    for name in (*settings, *config.when_small):
         if name not in taken:
             raise unknown(f"setting of {config.experiment}", name, taken)
     missing = sorted(taken - set(settings))
     if missing:
         raise UserError(f"the experiment {config.experiment} needs the setting {missing[0]!r}.")
     return factory(seed=config.seed, **settings)
+
+
+def conclude(experiment: Experiment, measured: Mapping[str, np.ndarray]) -> Findings:
+    """What the experiment concludes from its measurements, infinite ones taken as NaN: neither can be compared."""
+    return experiment.conclude({name: np.where(np.isfinite(each), each, np.nan) for name, each in measured.items()})
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What every field of a search config has to be: its type and its limit, checked before anything is built from it."""
+"""What every field of a config has to be: its type and its limit, checked before anything is built from it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jaxnas.core.errors import UserError, unknown
@@ -95,6 +95,14 @@ METHOD_FIELDS = {
     "method.bare_gates": FLAG,
     "method.candidates": _integer(_at_least(1)),
 }
+# The config of a lab experiment; every_seconds and keep are the only fields of checkpoint there.
+LAB_GROUPS = ("settings", "when_small", "checkpoint")
+LAB_FIELDS = {
+    "experiment": TEXT,
+    "question": TEXT,
+    "small": FLAG,
+    **{name: FIELDS[name] for name in ("seed", "checkpoint.every_seconds", "checkpoint.keep")},
+}
 
 
 def check_fields(config: Config) -> None:
@@ -105,15 +113,33 @@ def check_fields(config: Config) -> None:
         if name not in known and not name.startswith("method."):
             raise unknown("config field", name, known)
     for name, field in known.items():
-        if name not in values:
-            if name in FIELDS:
-                raise UserError(f"the config lacks the field {name!r}, {field.words}.")
-            continue
-        value = values[name]
-        if not isinstance(value, field.types) or (isinstance(value, bool) and bool not in field.types):
-            raise UserError(f"{name} must be {field.words}, not {value!r}.")
-        if field.limit is not None and not field.limit.holds(value):
-            raise UserError(f"{name} must be {field.limit.words}, not {value}.")
+        if name in values or name in FIELDS:
+            _check_field(values, name, field)
+
+
+def check_lab_fields(config: Config) -> None:
+    """The same for the config of a lab experiment, without its settings, which are the experiment's to check."""
+    for name in config:
+        if name not in LAB_FIELDS and name not in LAB_GROUPS:
+            raise unknown("config field", name, [*LAB_FIELDS, *LAB_GROUPS])
+    for name in LAB_GROUPS:
+        if name not in config:
+            raise UserError(f"the config lacks the field {name!r}, a group of fields.")
+        if not hasattr(config[name], "items"):
+            raise UserError(f"{name} must be a group of fields, not {config[name]!r}.")
+    values = dict(config.items()) | {f"checkpoint.{name}": value for name, value in config.checkpoint.items()}
+    for name, field in LAB_FIELDS.items():
+        _check_field(values, name, field)
+
+
+def _check_field(values: Mapping[str, Any], name: str, field: Field) -> None:
+    if name not in values:
+        raise UserError(f"the config lacks the field {name!r}, {field.words}.")
+    value = values[name]
+    if not isinstance(value, field.types) or (isinstance(value, bool) and bool not in field.types):
+        raise UserError(f"{name} must be {field.words}, not {value!r}.")
+    if field.limit is not None and not field.limit.holds(value):
+        raise UserError(f"{name} must be {field.limit.words}, not {value}.")
 
 
 def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

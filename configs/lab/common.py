@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 # What the experiments that compare the gradients of several estimators on students of several widths start from.
 COMPARISON = {
+    "task": "teacher",  # of the student's own shape; or "digits", images that are classified by least squares
     "dims": (2, 4, 8, 16, 32, 64),
     "inits": 3,
     "batches": 10,

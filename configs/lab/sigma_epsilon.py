@@ -8,7 +8,7 @@ Expected result: With small=True: on pretrained students σ = 0.005 gets four ti
 
 from configs.lab import common
 
-SHARED = ("inits", "layers", "students", "pretraining")
+SHARED = ("task", "inits", "layers", "students", "pretraining")
 
 
 def get_config():

@@ -14,6 +14,7 @@ def get_config():
         "training",
         "Which estimator trains a student furthest, and does changing to NES help where the STE is stuck?",
         {
+            "task": "teacher",  # of the student's own shape; or "digits", images classified by least squares
             "dim": 16,
             "layers": 3,
             "inits": 3,

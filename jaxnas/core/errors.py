@@ -24,6 +24,6 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
 
 def choose(kind: str, name: str, table: Mapping[str, Value]) -> Value:
     """Looks `name` up in `table`; raises UserError with the nearest known name when it is not there."""
-    if name not in table:
+    if not isinstance(name, str) or name not in table:  # a config may hold anything
         raise unknown(kind, name, table)
     return table[name]

@@ -1,11 +1,11 @@
 """Fully connected networks with sign activations, as pure functions of a tuple of weights.
 
 params is a tuple of layers {'kernel': [in, out]}, with 'bias': [out] where there is one. Every layer but the last is
-followed by the activation. Outputs are [batch, out]; targets are [batch, out], or [batch] for a single output.
+followed by an activation. Outputs are [batch, out]; targets are [batch, out], or [batch] for a single output.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from jaxnas.core.errors import UserError
 from jaxnas.core.keys import at_step
 from jaxnas.core.types import Array, Key, Params
-from jaxnas.relax.binary import sign, straight_through
+from jaxnas.relax.binary import Activation, sign, straight_through
 
 
 def init(key: Key, widths: Sequence[int], bias: bool = True) -> Params:
@@ -33,18 +33,30 @@ def init(key: Key, widths: Sequence[int], bias: bool = True) -> Params:
 
 
 def apply(
-    params: Params, x: Array, activation: Callable[[Array], Array] = sign, *, binary_weights: bool = False
+    params: Params, x: Array, activation: Activation | Sequence[Activation] = sign, *, binary_weights: bool = False
 ) -> Array:
-    """Outputs [batch, out] for inputs [batch, in]. binary_weights: kernels act by their signs, the STE through them."""
+    """Outputs [batch, out] for inputs [batch, in].
+
+    Args:
+      params, x: see above.
+      activation: of all hidden layers, or one for each of them: (sign, jax.nn.relu) makes the first binary only.
+      binary_weights: kernels act by their signs, the vanilla STE through them.
+
+    Raises UserError for another number of activations than of hidden layers.
+    """
+    hidden = len(params) - 1
+    activations = tuple(activation) if isinstance(activation, Sequence) else (activation,) * hidden
+    if len(activations) != hidden:
+        raise UserError(f"there must be an activation for each of {hidden} hidden layers, not {len(activations)}.")
     for number, layer in enumerate(params):
         kernel = straight_through("clipped")(layer["kernel"]) if binary_weights else layer["kernel"]
         x = x @ kernel
         x = x + layer["bias"] if "bias" in layer else x
-        x = activation(x) if number < len(params) - 1 else x
+        x = activations[number](x) if number < hidden else x
     return x
 
 
-def loss(params: Params, x: Array, y: Array, activation: Callable[[Array], Array] = sign) -> Array:
+def loss(params: Params, x: Array, y: Array, activation: Activation | Sequence[Activation] = sign) -> Array:
     """The mean over batch and outputs of (output - target)²."""
     outputs = apply(params, x, activation)
     return jnp.mean((outputs - y.reshape(outputs.shape)) ** 2)

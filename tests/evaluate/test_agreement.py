@@ -10,6 +10,7 @@ from jaxnas.evaluate.lab import agreement, agreement_findings, contenders
 
 TINY = {
     "seed": 0,
+    "task": "teacher",
     "dims": (3,),
     "inits": 1,
     "batches": 2,
@@ -101,7 +102,7 @@ def test_findings(cost, scale):
 
 def test_the_advice_names_only_what_nothing_beats():
     titles = {label: label for label in ("cheap", "poor", "dear")}
-    cells = contenders.grid((4,), ("raw",), 1, 1, estimator=tuple(titles))
+    cells = contenders.student_grid((4,), ("raw",), 1, 1, estimator=tuple(titles))
     worth = np.array([0.5, 0.4, 0.9])[:, None]
     found = {"to_cdg": worth, "to_smoothed": worth, "seconds": np.array([1.0, 2.0, 3.0])}
     (advice,) = agreement_findings.cosine_against_cost(cells, titles, found).sentences
@@ -116,8 +117,8 @@ def test_the_advice_names_only_what_nothing_beats():
         (agreement.cosine_and_cost, {"truth_draws": 0}, "truth_draws must be at least 1"),
         (agreement.cosine_and_cost, {"estimators": ("nes_3",)}, "population must be even"),
         (agreement.sigma_epsilon, {"estimators": ("ste",)}, "'ste' has neither sigma nor epsilon"),
-        (agreement.sigma_epsilon, {"scales": (0.1, 0.0)}, "sigma must be positive"),
-        (agreement.sigma_epsilon, {"scales": ()}, "at least one scale"),
+        (agreement.sigma_epsilon, {"scales": (0.1, 0.0)}, "scales must be positive"),
+        (agreement.sigma_epsilon, {"scales": ()}, "scales must hold at least one value"),
         (agreement.sigma_epsilon, {"largest_rate": 0.0}, "largest_rate must be positive"),
         (agreement.sigma_epsilon, {"normalise": "all"}, "unknown normalisation 'all'"),
     ],

@@ -15,6 +15,7 @@ from jaxnas.networks import sign_network
 
 TINY = {
     "seed": 0,
+    "task": "teacher",
     "dims": (3,),
     "inits": 1,
     "batches": 2,
@@ -52,7 +53,7 @@ def test_a_vanishing_step_changes_nothing_and_the_best_rate_beats_the_grid(tiny)
 
 def test_the_decrease_is_that_of_the_network_after_the_step(tiny):
     experiment, found = tiny
-    problem = contenders.problems(seed=0, layers=3, batch_size=64, pretraining=2)(experiment.cells[1])
+    problem = contenders.problems(seed=0, task="teacher", layers=3, batch_size=64, pretraining=2)(experiment.cells[1])
     gradient = lab.gradient("cdg", problem.params, problem.x, problem.y, epsilon=0.1)
     unit = jax.tree.map(lambda leaf: leaf / max(np.linalg.norm(leaf), 1e-30), gradient)
     with jax.enable_x64(True):
@@ -80,7 +81,7 @@ def test_estimators_share_batches_and_students_share_data():
     before = measured(experiment)["before"].reshape(2, 2, 2)  # students, batches, estimators
     np.testing.assert_array_equal(before[..., 0], before[..., 1])
     assert len(np.unique(before)) == 4
-    problem = contenders.problems(seed=0, layers=3, batch_size=64, pretraining=2)
+    problem = contenders.problems(seed=0, task="teacher", layers=3, batch_size=64, pretraining=2)
     raw, pretrained = (problem(experiment.cells[number]) for number in (0, 4))
     np.testing.assert_array_equal(raw.x, pretrained.x)
     np.testing.assert_array_equal(raw.y, pretrained.y)
@@ -110,7 +111,7 @@ def test_findings_of_both_experiments(tiny):
     ],
 )
 def test_a_sentence_claims_a_lead_only_where_batches_agree(samples, said):
-    cells = contenders.grid((4,), ("raw",), 1, 2, estimator=tuple(samples))
+    cells = contenders.student_grid((4,), ("raw",), 1, 2, estimator=tuple(samples))
     decrease = np.array([samples[cell["estimator"]][cell["batch"]] for cell in cells])
     titles = {label: contenders.FIXED[label].title for label in samples}
     found = {"best_decrease": decrease, "best_rate": decrease, "before": 2 * decrease}
@@ -123,11 +124,11 @@ def test_a_sentence_claims_a_lead_only_where_batches_agree(samples, said):
     [
         ({"estimators": ("ste", "cgd")}, "unknown estimator 'cgd'; did you mean 'cdg'"),
         ({"estimators": ("nes_501",)}, "population must be even"),
-        ({"estimators": ()}, "at least one estimator"),
+        ({"estimators": ()}, "estimators must hold at least one value"),
         ({"estimators": ("ste", "ste")}, "once"),
         ({"students": ("rough",)}, "unknown student 'rough'"),
-        ({"dims": ()}, "at least one dim"),
-        ({"dims": (0,)}, "dim must be at least 1"),
+        ({"dims": ()}, "dims must hold at least one value"),
+        ({"dims": (0,)}, "dims must be at least 1"),
         ({"inits": 0}, "inits must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"sigma": 0.0}, "sigma must be positive"),

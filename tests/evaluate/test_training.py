@@ -8,6 +8,7 @@ from jaxnas.evaluate.lab.training import is_stuck, training
 
 SETTINGS = {
     "seed": 0,
+    "task": "teacher",
     "dim": 3,
     "layers": 2,
     "inits": 1,

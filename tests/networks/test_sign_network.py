@@ -7,7 +7,7 @@ import pytest
 
 from jaxnas.core.errors import UserError
 from jaxnas.networks import sign_network
-from jaxnas.relax.binary import straight_through
+from jaxnas.relax.binary import sign, straight_through
 
 X = jnp.ones((4, 3))
 Y = jnp.ones((4, 1))
@@ -54,6 +54,21 @@ def test_binary_weights_act_by_their_signs():
     )
     gradient = jax.grad(lambda p: sign_network.apply(p, x, straight_through(), binary_weights=True).sum())(params)
     assert float(jnp.abs(gradient[0]["kernel"]).sum()) > 0
+
+
+def test_layers_may_differ_in_their_activation():
+    params = network(3, 5, 4, 1)
+    x = jax.random.normal(jax.random.key(1), (6, 3))
+    first = jnp.where(x @ params[0]["kernel"] + params[0]["bias"] >= 0, 1.0, -1.0)
+    second = jax.nn.relu(first @ params[1]["kernel"] + params[1]["bias"])
+    expected = second @ params[2]["kernel"] + params[2]["bias"]
+    np.testing.assert_allclose(sign_network.apply(params, x, (sign, jax.nn.relu)), expected, rtol=1e-5, atol=1e-6)
+    assert sign_network.loss(params, x, expected, (sign, jax.nn.relu)) < 1e-9 < sign_network.loss(params, x, expected)
+
+
+def test_there_is_one_activation_for_each_hidden_layer():
+    with pytest.raises(UserError, match="an activation for each of 2 hidden layers, not 1"):
+        sign_network.apply(network(3, 5, 4, 1), X, (sign,))
 
 
 GOOD = network(3, 4, 1)

@@ -13,9 +13,8 @@ import numpy as np
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.threads import kept
 from jaxnas.core.types import Params
-from jaxnas.evaluate.lab import agreement_findings, contenders
+from jaxnas.evaluate.lab import agreement_findings, checks, contenders
 from jaxnas.evaluate.lab.contenders import Contender, Problem
-from jaxnas.evaluate.lab.event_sweep import sweep
 from jaxnas.evaluate.lab.findings import Cell, Experiment
 
 TIMING = 10.0  # seconds after which a gradient is not timed again
@@ -24,7 +23,7 @@ TIMING = 10.0  # seconds after which a gradient is not timed again
 def cosines(gradient: Params, truth: Params) -> np.ndarray:
     """The cosine between two gradients in every layer (kernel and bias together) and, last, over all; [layers + 1].
 
-    A gradient of zeros points nowhere: its cosine is 0.
+    A gradient of zeros points nowhere: its cosine is 0. That of a gradient that is not finite is NaN.
     """
 
     def vectors(tree: Params) -> list[np.ndarray]:
@@ -35,7 +34,8 @@ def cosines(gradient: Params, truth: Params) -> np.ndarray:
 
     def cosine(one: np.ndarray, other: np.ndarray) -> float:
         lengths = np.linalg.norm(one) * np.linalg.norm(other)
-        return float(one @ other / lengths) if lengths > 0 else 0.0
+        with np.errstate(invalid="ignore"):
+            return float(one @ other / lengths) if lengths != 0 else 0.0
 
     return np.array([cosine(*pair) for pair in zip(vectors(gradient), vectors(truth), strict=True)])
 
@@ -43,6 +43,7 @@ def cosines(gradient: Params, truth: Params) -> np.ndarray:
 def cosine_and_cost(
     *,
     seed: int,
+    task: str,
     dims: Sequence[int],
     inits: int,
     batches: int,
@@ -69,10 +70,13 @@ def cosine_and_cost(
     Raises:
       UserError: for names that are not known and numbers of things below one.
     """
-    contenders.check_counts(truth_draws=truth_draws, repeats=repeats)
+    checks.check_counts(truth_draws=truth_draws, repeats=repeats)
     compared = contenders.chosen(estimators, sigma=sigma, epsilon=epsilon)
-    cells = contenders.grid(dims, students, inits, batches, estimator=estimators)
-    problem_of = contenders.problems(seed=seed, layers=layers, batch_size=batch_size, pretraining=pretraining)
+    cells = contenders.student_grid(dims, students, inits, batches, estimator=estimators)
+    problem_of = contenders.problems(
+        seed=seed, task=task, layers=layers, batch_size=batch_size, pretraining=pretraining
+    )
+    contenders.check_enumerable(compared.values(), dims, layers)
     differences = contenders.chosen(["cdg"], sigma=sigma, epsilon=epsilon)["cdg"]
     truths = kept(lambda problem: (problem.gradient(differences), truth(problem, sigma, truth_draws)))
 
@@ -96,6 +100,7 @@ def cosine_and_cost(
 def sigma_epsilon(
     *,
     seed: int,
+    task: str,
     dims: Sequence[int],
     inits: int,
     batches: int,
@@ -125,22 +130,27 @@ def sigma_epsilon(
     Raises:
       UserError: for names that are not known, estimators without a scale, and numbers that are not positive.
     """
-    contenders.check_counts(truth_draws=truth_draws)
+    checks.check_counts(truth_draws=truth_draws)
     normalised = choose("normalisation", normalise, contenders.NORMALISATIONS)
-    contenders.check_positive("largest_rate", largest_rate, 1.0)
+    checks.check_positive("largest_rate", largest_rate, 1.0)
+    checks.check_list("scales", scales, contenders.check_positive)
+    checks.check_positive("reference", reference)
     at_scale = {scale: contenders.chosen(estimators, sigma=scale, epsilon=scale) for scale in (*scales, reference)}
     for label, who in at_scale[reference].items():
         if not {"sigma", "epsilon"} & set(who.settings):
             raise UserError(f"estimators must have a scale to vary, but {label!r} has neither sigma nor epsilon.")
-    cells = contenders.grid(dims, students, inits, batches, scale=scales, estimator=estimators)
-    problem_of = contenders.problems(seed=seed, layers=layers, batch_size=batch_size, pretraining=pretraining)
+    cells = contenders.student_grid(dims, students, inits, batches, scale=scales, estimator=estimators)
+    problem_of = contenders.problems(
+        seed=seed, task=task, layers=layers, batch_size=batch_size, pretraining=pretraining
+    )
+    contenders.check_enumerable(at_scale[reference].values(), dims, layers)
     reference_truth = kept(lambda problem: truth(problem, reference, truth_draws))
     own_truth = kept(lambda problem, scale: truth(problem, scale, truth_draws))
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
         problem, scale = problem_of(cell), cell["scale"]
         gradient = problem.gradient(at_scale[scale][cell["estimator"]])
-        swept = sweep(problem.params, normalised(gradient), problem.x, problem.y, [largest_rate])
+        swept = contenders.sweep_if_finite(problem.params, normalised(gradient), problem.x, problem.y, [largest_rate])
         return {
             "to_reference": cosines(gradient, reference_truth(problem)),
             "to_own": cosines(gradient, own_truth(problem, scale)),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas.evaluate.lab.contenders import clearly_above, mean_and_sd, values, where
+from jaxnas.evaluate.lab.contenders import clearly_above, mean_and_sd, only_finite, values, where
 from jaxnas.evaluate.lab.findings import Cell, Curve, Figure, Findings, Table
 
 Measured = Mapping[str, np.ndarray]
@@ -119,15 +119,19 @@ def _advice(cells: Sequence[Cell], titles: Titles, measured: Measured, student: 
     for label in titles:
         mine = where(cells, student=student, dim=dim, estimator=label)
         worth[label] = float(np.median(measured["seconds"][mine])), float(measured["to_smoothed"][mine, 0].mean())
+    _, others = only_finite({titles[label]: sum(both) for label, both in worth.items()})
+    known = [label for label, both in worth.items() if np.isfinite(both).all()]
     kept, best = [], -np.inf
-    for label in sorted(titles, key=lambda label: (worth[label][0], -worth[label][1])):
+    for label in sorted(known, key=lambda label: (worth[label][0], -worth[label][1])):
         if worth[label][1] > best:
             best = worth[label][1]
             kept.append(f"{titles[label]} ({worth[label][1]:.2f} in {worth[label][0]:.2g} s)")
-    rest = "; every other estimator costs more for less" if len(kept) < len(titles) else ""
+    rest = "; every other estimator costs more for less" if len(kept) < len(known) else ""
+    if not kept:
+        return f"On {student} students of width {dim} no estimator's cosines are finite."
     return (
         f"On {student} students of width {dim} the best buys, by the first layer's cosine to the smoothed truth, are "
-        f"{', then '.join(kept)}{rest}."
+        f"{', then '.join(kept)}{rest}.{others}"
     )
 
 
@@ -136,15 +140,17 @@ def _best_scale(cells: Sequence[Cell], titles: Titles, measured: Measured, stude
         scale: measured["best_decrease"][where(cells, student=student, dim=dim, estimator=label, scale=scale)]
         for scale in values(cells, "scale")
     }
-    order = sorted(decrease, key=lambda scale: decrease[scale].mean())
-    best, worst = order[-1], order[0]
     symbol = "ε" if label == "cdg" else "σ"
     start = f"On {student} students of width {dim} {titles[label]}"
+    means, others = only_finite({scale: float(decreases.mean()) for scale, decreases in decrease.items()})
+    if not means:
+        return f"{start} gives no finite loss decrease at any {symbol}."
+    best, worst = max(means, key=lambda scale: means[scale]), min(means, key=lambda scale: means[scale])
     if not clearly_above(decrease[best], decrease[worst]):
-        return f"{start} lowers the loss about equally at every {symbol}."
+        return f"{start} lowers the loss about equally at every {symbol}.{others}"
     return (
-        f"{start} lowers the loss most at {symbol} = {best:g} (by {decrease[best].mean():.3g}) and least at {worst:g} "
-        f"(by {decrease[worst].mean():.3g})."
+        f"{start} lowers the loss most at {symbol} = {best:g} (by {means[best]:.3g}) and least at {worst:g} "
+        f"(by {means[worst]:.3g}).{others}"
     )
 
 

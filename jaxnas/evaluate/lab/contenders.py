@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,15 @@ from jaxnas.core.errors import UserError, choose, unknown
 from jaxnas.core.keys import at_step, named
 from jaxnas.core.threads import kept
 from jaxnas.core.types import Array, Key, Params
+from jaxnas.estimators.enumeration import WIDEST
 from jaxnas.evaluate import lab
+from jaxnas.evaluate.lab.checks import check_count, check_counts, check_list, check_positive, check_sign_layers
+from jaxnas.evaluate.lab.event_sweep import Sweep, sweep
 from jaxnas.evaluate.lab.findings import Cell
-from jaxnas.evaluate.lab.students import STEPS, Student, make_student, unit_length, unit_tensors
+from jaxnas.evaluate.lab.students import STEPS, TASKS, Student, make_student, unit_length, unit_tensors
 from jaxnas.networks import sign_network
 
+Name = TypeVar("Name", bound=Hashable)
 STUDENTS = ("raw", "pretrained")
 NORMALISATIONS: Mapping[str, Callable[[Params], Params]] = {
     "tensors": unit_tensors,
@@ -46,23 +50,29 @@ FIXED: Mapping[str, Contender] = {
     "smoothed": Contender("smoothed", "smoothed", {}),
     "enumerated": Contender("enumerated", "enumerated", {}),
 }
-SAMPLED = re.compile(r"nes_([1-9]\d*)(_ste)?")  # NES with that many samples, with the STE as its control variate
+SAMPLED = re.compile(r"nes_([1-9]\d*)(?:_(\w+))?")  # NES with that many samples, and perhaps one of HELPED
+SPAN = ("clipped", "steep", "swish_sign", "polynomial")  # the surrogates whose gradients NES may sample between
+HELPED: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # {end of a label: (end of the title, settings)}
+    "ste": (" with STE control", {"control": "ste"}),
+    "shift": (" from where the STE leads", {"shift": "ste"}),
+    "span": (" in the span of STEs", {"subspace": SPAN}),
+}
 
 
 def contender(label: str, *, sigma: float, epsilon: float) -> Contender:
-    """What a label stands for: one of FIXED, "nes_500" (NES with any number of samples) or "nes_500_ste" (see SAMPLED).
+    """What a label stands for: one of FIXED, "nes_500" (NES with any number of samples) or "nes_500_ste" (see HELPED).
 
     Raises UserError for other labels and for settings that do not fit.
     """
+    label = str(label)  # a config may hold anything
     sampled = SAMPLED.fullmatch(label)
-    if sampled:
-        population, controlled = int(sampled[1]), bool(sampled[2])
-        settings = {"population": population} | ({"control": "ste"} if controlled else {})
-        found = Contender(f"NES {population:,}{' with STE control' if controlled else ''}", "nes", settings)
+    if sampled and (sampled[2] is None or sampled[2] in HELPED):
+        population, (end, settings) = int(sampled[1]), HELPED.get(sampled[2] or "", ("", {}))
+        found = Contender(f"NES {population:,}{end}", "nes", {"population": population, **settings})
     elif label in FIXED:
         found = FIXED[label]
     else:
-        raise unknown("estimator", label, [*FIXED, "nes_500", "nes_500_ste"])
+        raise unknown("estimator", label, [*FIXED, "nes_500", *(f"nes_500_{end}" for end in HELPED)])
     given = {"sigma": sigma, "epsilon": epsilon}
     scale = {name: given[name] for name in lab.estimators()[found.name].settings if name in given}
     found = found._replace(settings={**found.settings, **scale})
@@ -73,7 +83,8 @@ def contender(label: str, *, sigma: float, epsilon: float) -> Contender:
 def chosen(labels: Sequence[str], *, sigma: float, epsilon: float) -> dict[str, Contender]:
     """{label: contender}; raises UserError as `contender` does, and for σ and ε that are not positive."""
     for name, scale in (("sigma", sigma), ("epsilon", epsilon)):
-        check_positive(name, scale, 0.1)
+        check_positive(name, scale)
+    check_list("estimators", labels)
     return {label: contender(label, sigma=sigma, epsilon=epsilon) for label in labels}
 
 
@@ -96,17 +107,21 @@ class Problem:
         return lab.gradient(who.name, self.params, self.x, self.y, key, **who.settings)
 
 
-def problems(*, seed: int, layers: int, batch_size: int, pretraining: int = STEPS) -> Callable[[Cell], Problem]:
+def problems(
+    *, seed: int, task: str, layers: int, batch_size: int, pretraining: int = STEPS
+) -> Callable[[Cell], Problem]:
     """cell -> the problem that its labels student, dim, init and batch name; the last two that were made are kept.
 
     The data of a problem depend on seed, dim, init and batch only: raw and pretrained students see the same batches.
-    Raises UserError for numbers of things below one.
+    Raises UserError for an unknown task and for numbers of things below one.
     """
-    check_counts(layers=layers, batch_size=batch_size, pretraining=pretraining)
+    choose("task", task, TASKS)
+    check_sign_layers(layers)
+    check_counts(batch_size=batch_size, pretraining=pretraining)
 
     @kept
     def student(dim: int, init: int, kind: str) -> Student:
-        return make_student(seed, init, dim, layers, pretrained=kind == "pretrained", steps=pretraining)
+        return make_student(seed, init, dim, layers, pretrained=kind == "pretrained", task=task, steps=pretraining)
 
     @kept
     def problem(dim: int, init: int, batch: int, kind: str) -> Problem:
@@ -124,27 +139,26 @@ def _exact_loss(params: Params, x: Array, y: Array) -> float:
         return float(jax.jit(sign_network.loss)(*wide))
 
 
-def grid(
-    dims: Sequence[int], students: Sequence[str], inits: int, batches: int, **labels: Sequence[Any]
-) -> tuple[Cell, ...]:
-    """A cell for every combination of dim, student, init, batch and other labels, the last one running fastest.
+def grid(**labels: Sequence[Any]) -> tuple[Cell, ...]:
+    """A cell for every combination of the labels' values, the last label running fastest.
 
-    Raises UserError for unknown students, numbers below one, and labels with no value or with one twice.
+    Raises UserError for labels without a value or with one twice.
     """
-    check_counts(inits=inits, batches=batches)
-    for dim in dims:
-        check_counts(dim=dim)
-    for kind in students:
-        choose("student", kind, dict.fromkeys(STUDENTS))
-    numbers = {"init": range(inits), "batch": range(batches)}
     cells: list[dict[str, Any]] = [{}]
-    for name, given in {"dim": dims, "student": students, **numbers, **labels}.items():
-        if not len(given):
-            raise UserError(f"there must be at least one {name}, but the list is empty.")
-        if len(set(given)) < len(given):
-            raise UserError(f"every {name} may be given once, but the list is {', '.join(map(str, given))}.")
+    for name, given in labels.items():
+        check_list(f"{name}s", given)
         cells = [cell | {name: value} for cell in cells for value in given]
     return tuple(cells)
+
+
+def student_grid(
+    dims: Sequence[int], students: Sequence[str], inits: int, batches: int, **labels: Sequence[Any]
+) -> tuple[Cell, ...]:
+    """The grid of dim, student, init, batch and other labels; raises UserError also for unknown students and counts."""
+    check_counts(inits=inits, batches=batches)
+    check_list("dims", dims, check_count)
+    check_list("students", students, lambda _, kind: choose("student", kind, dict.fromkeys(STUDENTS)))
+    return grid(dim=dims, student=students, init=range(inits), batch=range(batches), **labels)
 
 
 def where(cells: Sequence[Cell], **labels: Any) -> list[int]:
@@ -157,17 +171,25 @@ def values(cells: Sequence[Cell], label: str) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(cell[label] for cell in cells))
 
 
-def check_positive(name: str, value: float, usual: float) -> None:
-    """Raises UserError for a number that is not positive and finite."""
-    if not 0 < value < math.inf:
-        raise UserError(f"{name} must be positive and finite, not {value}; {usual:g} is a usual value.")
+def check_enumerable(compared: Iterable[Contender], dims: Iterable[int], layers: int) -> None:
+    """Raises UserError where the enumeration of codes would meet layers that are too wide for it."""
+    widest = max(dims)
+    if layers > 2 and widest > WIDEST and any(who.name == "enumerated" for who in compared):
+        raise UserError(f"the estimator enumerated is for widths up to {WIDEST}, not {widest}; smoothed is for any.")
 
 
-def check_counts(**counts: int) -> None:
-    """Raises UserError for a number of things that is below one."""
-    for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"{name} must be at least 1, not {count}.")
+def sweep_if_finite(params: Params, direction: Params, x: Array, y: Array, rates: Any) -> Sweep:
+    """The event sweep; NaN where the direction has numbers that are not finite, as estimates of extreme scales have."""
+    if all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(direction)):
+        return sweep(params, direction, x, y, rates)
+    return Sweep(np.full(len(rates), np.nan), np.nan, np.nan)
+
+
+def only_finite(found: Mapping[Name, float]) -> tuple[dict[Name, float], str]:
+    """What is finite, and a sentence that names the others, with a space before it; "" where there are none."""
+    finite = {name: value for name, value in found.items() if math.isfinite(value)}
+    others = "; ".join(str(name) for name in found if name not in finite)
+    return finite, f" Not finite, and left out: {others}." if others else ""
 
 
 def mean_and_sd(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnas.core.errors import UserError, choose
-from jaxnas.evaluate.lab import contenders, one_step_findings
-from jaxnas.evaluate.lab.event_sweep import sweep
+from jaxnas.core.errors import choose
+from jaxnas.evaluate.lab import checks, contenders, one_step_findings
 from jaxnas.evaluate.lab.findings import Cell, Experiment
 
 BEST = {"before": (), "best_rate": (), "best_decrease": ()}
@@ -28,6 +27,7 @@ class _Steps(NamedTuple):
 def loss_decrease(
     *,
     seed: int,
+    task: str,
     dims: Sequence[int],
     inits: int,
     batches: int,
@@ -46,7 +46,8 @@ def loss_decrease(
 
     Args:
       seed: of students, batches and draws.
-      dims: widths of the inputs and the hidden layers; there is one output.
+      task: what students learn, a name of students.TASKS.
+      dims: widths of the hidden layers, and of the inputs where a teacher sets the task.
       inits, batches: students of each width, and batches of `batch_size` inputs for each of them.
       layers: of the network, the output's included.
       students: "raw", "pretrained" (so many steps of the vanilla STE) or both.
@@ -59,13 +60,16 @@ def loss_decrease(
       UserError: for names that are not known, numbers of things below one, and rates that do not increase.
     """
     grids = (
-        np.geomspace(*_checked_range("rates", rates)),
-        np.linspace(*_checked_range("fine_rates", fine_rates)),
+        np.geomspace(*checks.checked_range("rates", rates)),
+        np.linspace(*checks.checked_range("fine_rates", fine_rates)),
     )
-    all_rates = np.unique(np.concatenate(grids).round(12))
+    rates_of_both = np.unique(np.concatenate(grids))
+    # What both have may differ in its last digits.
+    all_rates = rates_of_both[np.diff(rates_of_both, prepend=0) > 1e-12 * rates_of_both]
     steps = _steps(
         all_rates,
         seed=seed,
+        task=task,
         dims=dims,
         inits=inits,
         batches=batches,
@@ -90,6 +94,7 @@ def loss_decrease(
 def best_by_width(
     *,
     seed: int,
+    task: str,
     dims: Sequence[int],
     inits: int,
     batches: int,
@@ -107,10 +112,11 @@ def best_by_width(
 
     The other arguments and the errors are those of `loss_decrease`.
     """
-    contenders.check_positive("largest_rate", largest_rate, 1.0)
+    checks.check_positive("largest_rate", largest_rate, 1.0)
     steps = _steps(
         np.array([largest_rate]),
         seed=seed,
+        task=task,
         dims=dims,
         inits=inits,
         batches=batches,
@@ -141,6 +147,7 @@ def _steps(
     rates: np.ndarray,
     *,
     seed: int,
+    task: str,
     dims: Sequence[int],
     inits: int,
     batches: int,
@@ -155,13 +162,16 @@ def _steps(
 ) -> _Steps:
     normalised = choose("normalisation", normalise, contenders.NORMALISATIONS)
     compared = contenders.chosen(estimators, sigma=sigma, epsilon=epsilon)
-    cells = contenders.grid(dims, students, inits, batches, estimator=estimators)
-    problem_of = contenders.problems(seed=seed, layers=layers, batch_size=batch_size, pretraining=pretraining)
+    cells = contenders.student_grid(dims, students, inits, batches, estimator=estimators)
+    problem_of = contenders.problems(
+        seed=seed, task=task, layers=layers, batch_size=batch_size, pretraining=pretraining
+    )
+    contenders.check_enumerable(compared.values(), dims, layers)
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
         problem = problem_of(cell)
         direction = normalised(problem.gradient(compared[cell["estimator"]]))
-        swept = sweep(problem.params, direction, problem.x, problem.y, rates)
+        swept = contenders.sweep_if_finite(problem.params, direction, problem.x, problem.y, rates)
         return {
             "before": np.asarray(problem.loss),
             "best_rate": np.asarray(swept.best_rate),
@@ -170,10 +180,3 @@ def _steps(
         }
 
     return _Steps(cells, {label: one.title for label, one in compared.items()}, measure)
-
-
-def _checked_range(name: str, given: Sequence[float]) -> tuple[float, float, int]:
-    """(smallest, largest, how many) of positive rates; raises UserError for anything else."""
-    if len(given) != 3 or not 0 < given[0] <= given[1] < np.inf or given[2] < 1 or int(given[2]) != given[2]:
-        raise UserError(f"{name} must be (smallest, largest, how many) with 0 < smallest ≤ largest, not {given}.")
-    return given[0], given[1], int(given[2])

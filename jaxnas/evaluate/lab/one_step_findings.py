@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas.evaluate.lab.contenders import clearly_above, mean_and_sd, values, where
+from jaxnas.evaluate.lab.contenders import clearly_above, mean_and_sd, only_finite, values, where
 from jaxnas.evaluate.lab.findings import Cell, Curve, Figure, Findings, Table
 
 Measured = Mapping[str, np.ndarray]
@@ -16,28 +16,38 @@ MIDDLE = (5, 95)  # percentiles between which "most" values lie
 def against_rate(cells: Sequence[Cell], titles: Titles, rates: np.ndarray, measured: Measured) -> Findings:
     """Loss decrease against the rate, a figure for each student and width."""
     figures = tuple(
-        _rate_figure(cells, titles, rates, measured, student, dim)
+        rate_figure(
+            f"{student.capitalize()} student, width {dim}",
+            titles,
+            rates,
+            measured,
+            {label: where(cells, student=student, dim=dim, estimator=label) for label in titles},
+        )
         for student in values(cells, "student")
         for dim in values(cells, "dim")
     )
-    low, high = np.percentile(measured["best_rate"], MIDDLE)
-    best = f"The best rates are mostly (9 of 10) between {low:.2g} and {high:.2g}, of {rates[-1]:.2g} at most."
+    best_rates = measured["best_rate"][np.isfinite(measured["best_rate"])]
+    best = ()
+    if best_rates.size:
+        low, high = np.percentile(best_rates, MIDDLE)
+        best = (f"The best rates are mostly (9 of 10) between {low:.2g} and {high:.2g}, of {rates[-1]:.2g} at most.",)
     tables = tuple(_table(cells, titles, measured, student) for student in values(cells, "student"))
-    return Findings(_numbers(cells, measured), (*_rankings(cells, titles, measured), best), figures, tables)
+    return Findings(_numbers(cells, measured), (*_rankings(cells, titles, measured), *best), figures, tables)
 
 
-def _rate_figure(
-    cells: Sequence[Cell], titles: Titles, rates: np.ndarray, measured: Measured, student: str, dim: int
+def rate_figure(
+    title: str, titles: Titles, rates: np.ndarray, measured: Measured, mine: Mapping[str, Sequence[int]]
 ) -> Figure:
-    mine = {label: where(cells, student=student, dim=dim, estimator=label) for label in titles}
-    gain = max(measured["best_decrease"][chosen].mean() for chosen in mine.values())
+    """Measured "decrease" [cells, rates] against the rate; mine: {label of an estimator: its cells}."""
+    gains = {label: float(measured["best_decrease"][chosen].mean()) for label, chosen in mine.items()}
+    gain = max(only_finite(gains)[0].values(), default=0.0)
     curves = []
-    for label, title in titles.items():
+    for label, name in titles.items():
         mean, sd = mean_and_sd(measured["decrease"][mine[label]])
         drawn = slice(0, 2 + int(np.flatnonzero(mean >= -gain).max(initial=0)))
-        curves.append(Curve(title, rates[drawn], mean[drawn], (mean - sd)[drawn], (mean + sd)[drawn]))
+        curves.append(Curve(name, rates[drawn], mean[drawn], (mean - sd)[drawn], (mean + sd)[drawn]))
     return Figure(
-        f"{student.capitalize()} student, width {dim}",
+        title,
         "What one step takes off the loss of its batch. Bands: standard deviation over students and batches. A line "
         "ends where a step does more harm than the best step does good.",
         "learning rate",
@@ -120,23 +130,37 @@ def _table(cells: Sequence[Cell], titles: Titles, measured: Measured, student: s
 
 def _rankings(cells: Sequence[Cell], titles: Titles, measured: Measured) -> tuple[str, ...]:
     return tuple(
-        _ranking(cells, titles, measured["best_decrease"], student, dim)
+        ranking(
+            f"On {student} students of width {dim}",
+            {
+                title: measured["best_decrease"][where(cells, student=student, dim=dim, estimator=label)]
+                for label, title in titles.items()
+            },
+        )
         for student in values(cells, "student")
         for dim in values(cells, "dim")
     )
 
 
-def _ranking(cells: Sequence[Cell], titles: Titles, decrease: np.ndarray, student: str, dim: int) -> str:
-    """Who gets furthest on average, who cannot be told from it on these batches, and who gets least far."""
-    reached = {label: decrease[where(cells, student=student, dim=dim, estimator=label)] for label in titles}
-    order = sorted(titles, key=lambda label: -reached[label].mean())
-    behind = (number for number, label in enumerate(order) if clearly_above(reached[order[0]], reached[label]))
+def ranking(start: str, reached: Mapping[str, np.ndarray]) -> str:
+    """Who gets furthest on average, who cannot be told from it on these batches, and who gets least far.
+
+    reached: {estimator: loss decreases [batches]}, on the same batches.
+    """
+    means, others = only_finite({name: float(decreases.mean()) for name, decreases in reached.items()})
+    if not means:
+        return f"{start} no estimator's loss decrease is finite."
+    return f"{start} {_ranking({name: reached[name] for name in means})}{others}"
+
+
+def _ranking(reached: Mapping[str, np.ndarray]) -> str:
+    order = sorted(reached, key=lambda name: -reached[name].mean())
+    behind = (number for number, name in enumerate(order) if clearly_above(reached[order[0]], reached[name]))
     tied = order[: next(behind, len(order))]
-    named = [f"{titles[label]} ({reached[label].mean():.3g})" for label in tied]
-    start = f"On {student} students of width {dim}"
+    named = [f"{name} ({reached[name].mean():.3g})" for name in tied]
     if len(tied) == len(order) > 1:
-        return f"{start} no estimator is clearly ahead; {named[0]} lowers the loss most and {titles[order[-1]]} least."
-    last = f"; {titles[order[-1]]} lowers it least ({reached[order[-1]].mean():.3g})" if len(order) > 1 else ""
+        return f"no estimator is clearly ahead; {named[0]} lowers the loss most and {order[-1]} least."
+    last = f"; {order[-1]} lowers it least ({reached[order[-1]].mean():.3g})" if len(order) > 1 else ""
     if len(tied) == 1:
-        return f"{start} {named[0]} lowers the loss most{last}."
-    return f"{start} {', '.join(named[:-1])} and {named[-1]} lower the loss most, none of them clearly ahead{last}."
+        return f"{named[0]} lowers the loss most{last}."
+    return f"{', '.join(named[:-1])} and {named[-1]} lower the loss most, none of them clearly ahead{last}."

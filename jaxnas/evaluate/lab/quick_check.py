@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxnas.evaluate.lab.contenders import chosen, mean_and_sd, values, where
+from jaxnas.evaluate.lab.checks import check_positive
+from jaxnas.evaluate.lab.contenders import chosen, mean_and_sd, only_finite, values, where
 from jaxnas.evaluate.lab.findings import Cell, Curve, Experiment, Figure, Findings, Table
 from jaxnas.evaluate.lab.one_step import loss_decrease
 
@@ -12,6 +13,7 @@ from jaxnas.evaluate.lab.one_step import loss_decrease
 def quick_check(
     *,
     seed: int,
+    task: str,
     dims: Sequence[int],
     inits: int,
     batches: int,
@@ -26,8 +28,10 @@ def quick_check(
     rate: float,
 ) -> Experiment:
     """The loss decrease after a step at `rate`; the other settings are those of one_step.loss_decrease."""
+    check_positive("rate", rate)
     steps = loss_decrease(
         seed=seed,
+        task=task,
         dims=dims,
         inits=inits,
         batches=batches,
@@ -86,10 +90,12 @@ def _conclude(
         )
         rows = [(titles[label], *(f"{mean:.3g} ± {sd:.2g}" for mean, sd in row)) for label, row in found.items()]
         tables.append(Table(f"{name} student", ("estimator", *(f"width {d}" for d in dims)), tuple(rows)))
-        widest = {label: row[-1][0] for label, row in found.items()}
-        best = max(widest, key=lambda label: widest[label])
+        widest, others = only_finite({titles[label]: float(row[-1][0]) for label, row in found.items()})
+        best = max(widest, key=lambda title: widest[title], default=None)
+        start = f"At width {dims[-1]} and rate {rate:g}"
         sentences.append(
-            f"At width {dims[-1]} and rate {rate:g}, {titles[best]} lowers the loss of {student} students most, by "
-            f"{widest[best]:.3g} on average."
+            f"{start}, {best} lowers the loss of {student} students most, by {widest[best]:.3g} on average.{others}"
+            if best is not None
+            else f"{start} no estimator's loss decrease on {student} students is finite."
         )
     return Findings(numbers, tuple(sentences), tuple(figures), tuple(tables))

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from jaxnas.core.keys import at_step, named
 from jaxnas.core.types import Params
 from jaxnas.evaluate import lab
-from jaxnas.evaluate.lab.event_sweep import sweep
+from jaxnas.evaluate.lab import checks, contenders
 from jaxnas.evaluate.lab.findings import Cell, Curve, Experiment, Figure, Findings, Table
 from jaxnas.evaluate.lab.students import Student, make_student, unit_length
 
@@ -37,11 +37,11 @@ def stochastic_rounding(
     pretraining: int,
 ) -> Experiment:
     """One cell per student and batch. rates: (first, last, how many), equally spaced; pretraining: steps."""
-    for n in draws:
-        lab.estimator("sr_ste", draws=n)  # refuses numbers that are not positive, before anything is measured
-    first, last, number = rates
-    grid = np.linspace(first, last, int(number))
-    cells = tuple({"student": student, "batch": number} for student in STUDENTS for number in range(batches))
+    checks.check_counts(width=width, batches=batches, batch_size=batch_size, pretraining=pretraining)
+    checks.check_sign_layers(layers)
+    checks.check_list("draws", draws, contenders.check_count)
+    grid = np.unique(np.linspace(*checks.checked_range("rates", rates)))
+    cells = contenders.grid(student=STUDENTS, batch=range(batches))
 
     @functools.cache  # trained when the first cell needs it
     def student_of(kind: str) -> Student:
@@ -53,7 +53,7 @@ def stochastic_rounding(
         x, y = student.batch(named(key, "data"), batch_size)
 
         def best(gradient: Params) -> float:
-            return float(sweep(student.params, unit_length(gradient), x, y, grid).losses.min())
+            return float(contenders.sweep_if_finite(student.params, unit_length(gradient), x, y, grid).losses.min())
 
         rounded = [
             [
@@ -76,9 +76,16 @@ def stochastic_rounding(
 
 def _conclude(cells: Sequence[Cell], draws: Sequence[int], measured: Mapping[str, np.ndarray]) -> Findings:
     numbers: dict[str, Any] = {}
-    rows, figures = [], []
+    rows, figures, others = [], [], []
+    finite = np.isfinite(measured["before"] + measured["ste"] + measured["rounded"].sum(axis=(1, 2)))
     for student in STUDENTS:
-        mine = [i for i, cell in enumerate(cells) if cell["student"] == student]
+        all_mine = contenders.where(cells, student=student)
+        mine = [i for i in all_mine if finite[i]]
+        if len(mine) < len(all_mine):
+            left_out = f"{len(all_mine) - len(mine)} of {len(all_mine)} batches"
+            others.append(f"On the {student} student {left_out} gave losses that are not finite, and are left out.")
+        if not mine:
+            continue
         before, ste, rounded = (measured[name][mine] for name in ("before", "ste", "rounded"))
         numbers[student] = counts(before, ste, rounded[:, 0])
         rows += [
@@ -87,7 +94,7 @@ def _conclude(cells: Sequence[Cell], draws: Sequence[int], measured: Mapping[str
         ]
         figures.append(_losses(student, draws, before, ste, rounded))
     table = Table("How often", ("student", "what", "batches", "95 % interval"), tuple(rows), "Wilson's intervals.")
-    return Findings(numbers, _sentences(numbers), tuple(figures), (table,))
+    return Findings(numbers, (*_sentences(numbers), *others), tuple(figures), (table,))
 
 
 def counts(before: np.ndarray, ste: np.ndarray, rounded: np.ndarray) -> dict[str, dict[str, float]]:

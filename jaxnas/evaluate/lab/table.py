@@ -26,7 +26,7 @@ from jaxnas.estimators.structured import structured_differences
 from jaxnas.layers.backend import compiler_options
 from jaxnas.networks import sign_network
 from jaxnas.networks.sign_tiles import tiled_loss
-from jaxnas.relax.binary import stochastic_sign, straight_through
+from jaxnas.relax.binary import SURROGATES, stochastic_sign, straight_through
 
 Gradient = Callable[[Key, Params, Array, Array], Params]
 Objective = Callable[[Params], tuple[Array, dict[str, Array]]]
@@ -107,12 +107,14 @@ def natural_evolution(
     subspace: tuple[str, ...] = (),
     chunk: int = 1,
 ) -> Gradient:
-    """Natural evolution strategies; control, shift and subspace name other rows of the table, at their defaults.
+    """Natural evolution strategies.
 
-    shift: sampling starts from where a step of length `step` against that row's gradient leads.
+    control, shift and subspace name other rows of the table, at their defaults, or surrogates, for the STE with them.
+    shift: sampling starts from where a step of length `step` against that gradient leads.
     """
     check_settings(population, sigma, antithetic, shaping, baseline, orthogonal, chunk)
-    others = {name: estimator(name) for name in (control, shift, *subspace) if name is not None}
+    named = [name for name in (control, shift, *subspace) if name is not None]
+    others = {name: ste(surrogate=name) if name in SURROGATES else estimator(name) for name in named}
 
     def run(key, params, x, y):
         found = {name: other(key, params, x, y) for name, other in others.items()}

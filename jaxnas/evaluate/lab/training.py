@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import UserError, choose
 from jaxnas.core.keys import at_step, named
 from jaxnas.core.types import Array, Key, Params
 from jaxnas.evaluate import lab
-from jaxnas.evaluate.lab.contenders import Contender, check_counts, chosen, mean_and_sd, where
+from jaxnas.evaluate.lab import checks, contenders
+from jaxnas.evaluate.lab.contenders import Contender, mean_and_sd, only_finite, where
 from jaxnas.evaluate.lab.findings import Cell, Curve, Experiment, Figure, Findings, Table
-from jaxnas.evaluate.lab.students import Student, make_student
+from jaxnas.evaluate.lab.students import TASKS, Student, make_student
 
 Stretch = Callable[[tuple[Params, optax.OptState], Array], tuple[Params, optax.OptState]]
 
@@ -22,6 +23,7 @@ Stretch = Callable[[tuple[Params, optax.OptState], Array], tuple[Params, optax.O
 def training(
     *,
     seed: int,
+    task: str,
     dim: int,
     layers: int,
     inits: int,
@@ -40,6 +42,7 @@ def training(
     """Students trained by Adam on fresh batches with each estimator, and with one that gives way to another.
 
     Args:
+      task: what students learn, a name of students.TASKS.
       steps, every: steps of `batch_size` inputs, and after how many the loss is measured, on one large batch.
       rate: of Adam, falling to zero by a cosine.
       estimators: labels, see contenders.contender; sigma and epsilon are their settings.
@@ -47,12 +50,20 @@ def training(
         over the last `window` measurements.
 
     Raises:
-      UserError: for unknown labels, numbers of things below one, and steps that are no multiple of `every`.
+      UserError: for unknown labels, numbers that do not fit, and steps that are no multiple of `every`.
     """
-    check_counts(inits=inits, batch_size=batch_size, steps=steps, every=every, window=window)
+    choose("task", task, TASKS)
+    checks.check_counts(dim=dim, inits=inits, batch_size=batch_size, steps=steps, every=every, window=window)
+    checks.check_sign_layers(layers)
+    checks.check_positive("rate", rate, 0.01)
+    checks.check_number("tolerance", tolerance)
+    if not 0 <= tolerance <= 1:
+        raise UserError(f"tolerance must be a share of the loss, from 0 to 1, not {tolerance}.")
     if steps % every:
         raise UserError(f"steps must be a multiple of every, {every}, not {steps}.")
-    people = chosen([*estimators, switch_from, switch_to], sigma=sigma, epsilon=epsilon)
+    people = contenders.chosen(estimators, sigma=sigma, epsilon=epsilon)
+    people |= {label: contenders.contender(label, sigma=sigma, epsilon=epsilon) for label in (switch_from, switch_to)}
+    contenders.check_enumerable(people.values(), (dim,), layers)
     plans = {label: (label, None) for label in estimators} | {"switch": (switch_from, switch_to)}
     titles = {label: people[label].title for label in estimators}
     titles["switch"] = f"{people[switch_from].title}, then {people[switch_to].title}"
@@ -60,7 +71,7 @@ def training(
     cells = tuple({"init": init, "estimator": label} for init in range(inits) for label in plans)
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
-        student = make_student(seed, cell["init"], dim, layers, pretrained=False)
+        student = make_student(seed, cell["init"], dim, layers, pretrained=False, task=task)
         key = at_step(named(jax.random.key(seed), "training"), "init", cell["init"])
         x, y = student.batch(named(key, "measure"), 16_384)
         first, second = plans[cell["estimator"]]
@@ -132,10 +143,13 @@ def _conclude(
         rows.append((title, f"{mean[-1]:.3g} ± {sd[-1]:.2g}", f"{seconds[-1]:.2g} s"))
     switched = measured["switched"][where(cells, estimator="switch")]
     numbers["switch"]["switched_at"] = [float(step) for step in switched]
-    best = min(titles, key=lambda label: numbers[label]["final_loss"])
+    final, others = only_finite({title: numbers[label]["final_loss"] for label, title in titles.items()})
+    best = min(final, key=lambda title: final[title], default=None)
     changes = int(np.isfinite(switched).sum())
     sentences = (
-        f"Trained to the end, {titles[best]} reaches the lowest loss, {numbers[best]['final_loss']:.3g} on average.",
+        f"Trained to the end, {best} reaches the lowest loss, {final[best]:.3g} on average.{others}"
+        if best is not None
+        else "Trained to the end, no estimator's loss is finite.",
         f"{titles['switch']}: {changes} of {len(switched)} students were stuck and changed the estimator.",
     )
     figures = (
