@@ -63,6 +63,7 @@ def against_width(cells: Sequence[Cell], titles: Titles, measured: Measured) -> 
     figures, tables = [], []
     for student in values(cells, "student"):
         for name, what in (("loss decrease", measured["best_decrease"]), ("share of the loss", share)):
+            curves = tuple(_width_curve(cells, student, label, title, what) for label, title in titles.items())
             figures.append(
                 Figure(
                     f"{student.capitalize()} student: best {name}",
@@ -70,12 +71,18 @@ def against_width(cells: Sequence[Cell], titles: Titles, measured: Measured) -> 
                     "over students and batches.",
                     "width",
                     name,
-                    tuple(_width_curve(cells, student, label, title, what) for label, title in titles.items()),
+                    curves,
                     log_x=True,
+                    log_y=_decades(np.concatenate([curve.mean for curve in curves])),
                 )
             )
         tables.append(_table(cells, titles, measured, student))
     return Findings(_numbers(cells, measured), _rankings(cells, titles, measured), tuple(figures), tuple(tables))
+
+
+def _decades(values: np.ndarray) -> bool:
+    """Whether values are positive and so far apart that the small ones would be lost on a linear axis."""
+    return bool(values.min() > 0 and values.max() > 30 * values.min())
 
 
 def _width_curve(cells: Sequence[Cell], student: str, label: str, title: str, what: np.ndarray) -> Curve:
