@@ -1,9 +1,14 @@
 """Training with estimators: when it changes, and that what a cell measures is repeatable."""
 
+import jax
 import numpy as np
+import optax
 import pytest
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.keys import at_step, named
+from jaxnas.evaluate import lab
+from jaxnas.evaluate.lab.students import make_student
 from jaxnas.evaluate.lab.training import is_stuck, training
 
 SETTINGS = {
@@ -57,13 +62,40 @@ def test_the_estimator_changes_exactly_when_it_is_stuck(measured):
     np.testing.assert_array_equal(again["loss"], found["ste"]["loss"])
 
 
+def test_who_changes_begins_anew(measured):
+    """Changing to itself: the same until then, and another rate and fresh moments afterwards."""
+    _, found = measured
+    assert found["restart"]["switched"] == SETTINGS["every"]
+    np.testing.assert_array_equal(found["restart"]["loss"][:2], found["ste"]["loss"][:2])
+    assert found["restart"]["loss"][-1] != found["ste"]["loss"][-1]
+
+
+def test_adam_with_a_rate_that_falls_by_a_cosine():
+    """The whole training by optax, from the same draws."""
+    settings = SETTINGS | {"estimators": ("ste",)}
+    experiment = training(**settings)
+    student = make_student(0, 0, 3, 2, pretrained=False)
+    key = at_step(named(jax.random.key(0), "training"), "init", 0)
+    x, y = student.batch(named(key, "measure"), 16_384)
+    optimizer = optax.adam(optax.cosine_decay_schedule(settings["rate"], settings["steps"]))
+    params, state, losses = student.params, optimizer.init(student.params), [lab.loss(student.params, x, y)]
+    for number in range(settings["steps"]):
+        batch = student.batch(named(at_step(key, "step", number), "data"), settings["batch_size"])
+        changes, state = optimizer.update(lab.gradient("ste", params, *batch), state)
+        params = optax.apply_updates(params, changes)
+        losses.append(lab.loss(params, x, y))
+    found = experiment.measure({"init": 0, "estimator": "ste"})["loss"]
+    np.testing.assert_allclose(found, losses[:: settings["every"]], rtol=1e-4)
+
+
 def test_conclusions_name_every_plan(measured):
     experiment, found = measured
     table = {
         name: np.stack([found[cell["estimator"]][name] for cell in experiment.cells]) for name in experiment.shapes
     }
     findings = experiment.conclude(table)
-    assert set(findings.numbers) == {"ste", "smoothed", "switch"}
+    assert set(findings.numbers) == {"ste", "smoothed", "restart", "switch"}
+    assert findings.numbers["restart"]["switched_at"] == [2.0]
     assert findings.numbers["switch"]["switched_at"] == [2.0]
 
 

@@ -1,4 +1,8 @@
-"""Training with each estimator, not one step but many; and changing to another one where the first is stuck."""
+"""Training with each estimator, not one step but many; and changing to another one where the first is stuck.
+
+Whoever changes begins anew: fresh moments, and a learning rate that falls from the start to zero over the steps that
+are left. What that alone is worth is told by a plan that changes from an estimator to itself.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +21,9 @@ from jaxnas.evaluate.lab.contenders import Contender, mean_and_sd, only_finite, 
 from jaxnas.evaluate.lab.findings import Cell, Curve, Experiment, Figure, Findings, Table
 from jaxnas.evaluate.lab.students import TASKS, Student, make_student
 
-Stretch = Callable[[tuple[Params, optax.OptState], Array], tuple[Params, optax.OptState]]
+MOMENTS = optax.scale_by_adam()
+Carry = tuple[Params, optax.OptState]
+Stretch = Callable[[Carry, int, int], Carry]  # (carry, number of the first step, number of the step it began at)
 
 
 def training(
@@ -39,7 +45,7 @@ def training(
     window: int,
     tolerance: float,
 ) -> Experiment:
-    """Students trained by Adam on fresh batches with each estimator, and with one that gives way to another.
+    """Students trained by Adam on fresh batches with each estimator, and with one that gives way to another, or itself.
 
     Args:
       task: what students learn, a name of students.TASKS.
@@ -64,10 +70,11 @@ def training(
     people = contenders.chosen(estimators, sigma=sigma, epsilon=epsilon)
     people |= {label: contenders.contender(label, sigma=sigma, epsilon=epsilon) for label in (switch_from, switch_to)}
     contenders.check_enumerable(people.values(), (dim,), layers)
-    plans = {label: (label, None) for label in estimators} | {"switch": (switch_from, switch_to)}
+    plans = {label: (label, None) for label in estimators}
+    plans |= {"restart": (switch_from, switch_from), "switch": (switch_from, switch_to)}
     titles = {label: people[label].title for label in estimators}
+    titles["restart"] = f"{people[switch_from].title}, then anew"
     titles["switch"] = f"{people[switch_from].title}, then {people[switch_to].title}"
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
     cells = tuple({"init": init, "estimator": label} for init in range(inits) for label in plans)
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
@@ -76,22 +83,23 @@ def training(
         x, y = student.batch(named(key, "measure"), 16_384)
         first, second = plans[cell["estimator"]]
         stretches = {
-            label: _stretch(people[label], student, optimizer, key, batch_size, every)
+            label: _stretch(people[label], student, key, batch_size, every, rate, steps)
             for label in (first, second)
             if label is not None
         }
         loss = jax.jit(lab.loss)
-        carry = student.params, optimizer.init(student.params)
-        losses, seconds, now, switched = [float(loss(carry[0], x, y))], [0.0], first, np.nan
+        carry = student.params, MOMENTS.init(student.params)
+        losses, seconds, now, began = [float(loss(carry[0], x, y))], [0.0], first, 0
         for stretch in stretches.values():
-            jax.block_until_ready(stretch(carry, jnp.asarray(0)))  # compiled before the clock starts
-        begin = time.perf_counter()
-        for number in range(steps // every):
-            if second is not None and now == first and is_stuck(losses, window, tolerance):
-                now, switched = second, float(number * every)
-            carry = jax.block_until_ready(stretches[now](carry, jnp.asarray(number * every)))
-            seconds.append(time.perf_counter() - begin)
+            jax.block_until_ready(stretch(carry, 0, 0))  # compiled before the clock starts
+        start = time.perf_counter()
+        for number in range(0, steps, every):
+            if second is not None and not began and is_stuck(losses, window, tolerance):
+                now, began, carry = second, number, (carry[0], MOMENTS.init(carry[0]))
+            carry = jax.block_until_ready(stretches[now](carry, number, began))
+            seconds.append(time.perf_counter() - start)
             losses.append(float(loss(carry[0], x, y)))
+        switched = float(began) if began else np.nan
         return {"loss": np.asarray(losses), "seconds": np.asarray(seconds), "switched": np.asarray(switched)}
 
     points = steps // every + 1
@@ -110,23 +118,30 @@ def is_stuck(losses: Sequence[float], window: int, tolerance: float) -> bool:
 
 
 def _stretch(
-    who: Contender, student: Student, optimizer: optax.GradientTransformation, key: Key, batch_size: int, every: int
+    who: Contender, student: Student, key: Key, batch_size: int, every: int, rate: float, steps: int
 ) -> Stretch:
-    """A compiled function of the carry and the number of its first step that takes `every` steps."""
+    """A compiled function that takes `every` steps."""
     gradient = lab.estimator(who.name, **who.settings)
 
     @jax.jit
-    def run(carry: tuple[Params, optax.OptState], start: Array) -> tuple[Params, optax.OptState]:
+    def run(carry: Carry, first: Array, began: Array) -> Carry:
         def step(carry, number):
             params, state = carry
             own = at_step(key, "step", number)
             x, y = student.batch(named(own, "data"), batch_size)
-            changes, state = optimizer.update(gradient(named(own, "draw"), params, x, y), state)
-            return (optax.apply_updates(params, changes), state), None
+            changes, state = MOMENTS.update(gradient(named(own, "draw"), params, x, y), state)
+            left = rate * (1 + jnp.cos(jnp.pi * (number - began) / (steps - began))) / 2
+            return (jax.tree.map(lambda leaf, change: leaf - left * change, params, changes), state), None
 
-        return jax.lax.scan(step, carry, start + jnp.arange(every))[0]
+        return jax.lax.scan(step, carry, first + jnp.arange(every))[0]
 
     return run
+
+
+def _ends(final: Mapping[str, float], titles: Mapping[str, str]) -> list[str]:
+    """Where the plans that change end, as far as that is finite."""
+    plans = [titles[plan] for plan in ("switch", "restart")]
+    return [f"{plan} ends at {final[plan]:.3g}." for plan in plans if plan in final]
 
 
 def _conclude(
@@ -141,8 +156,9 @@ def _conclude(
         by_time.append(Curve(title, seconds, mean))
         numbers[label] = {"final_loss": float(mean[-1]), "final_loss_sd": float(sd[-1])}
         rows.append((title, f"{mean[-1]:.3g} ± {sd[-1]:.2g}", f"{seconds[-1]:.2g} s"))
-    switched = measured["switched"][where(cells, estimator="switch")]
-    numbers["switch"]["switched_at"] = [float(step) for step in switched]
+    for plan in ("restart", "switch"):
+        switched = measured["switched"][where(cells, estimator=plan)]
+        numbers[plan]["switched_at"] = [float(step) for step in switched]
     final, others = only_finite({title: numbers[label]["final_loss"] for label, title in titles.items()})
     best = min(final, key=lambda title: final[title], default=None)
     changes = int(np.isfinite(switched).sum())
@@ -150,7 +166,7 @@ def _conclude(
         f"Trained to the end, {best} reaches the lowest loss, {final[best]:.3g} on average.{others}"
         if best is not None
         else "Trained to the end, no estimator's loss is finite.",
-        f"{titles['switch']}: {changes} of {len(switched)} students were stuck and changed the estimator.",
+        " ".join([f"{changes} of {len(switched)} students were stuck.", *_ends(final, titles)]),
     )
     figures = (
         Figure("Against steps", "Bands: standard deviation over students.", "step", "loss", tuple(by_step), log_y=True),
