@@ -102,7 +102,7 @@ def test_findings(cost, scale):
 
 def test_the_advice_names_only_what_nothing_beats():
     titles = {label: label for label in ("cheap", "poor", "dear")}
-    cells = contenders.student_grid((4,), ("raw",), 1, 1, estimator=tuple(titles))
+    cells = contenders.grid(dim=(4,), student=("raw",), init=(0,), batch=(0,), estimator=tuple(titles))
     worth = np.array([0.5, 0.4, 0.9])[:, None]
     found = {"to_cdg": worth, "to_smoothed": worth, "seconds": np.array([1.0, 2.0, 3.0])}
     (advice,) = agreement_findings.cosine_against_cost(cells, titles, found).sentences

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.evaluate.lab import agreement, contenders
+from jaxnas.evaluate.lab import agreement
+from jaxnas.evaluate.lab.comparison import sweep_if_finite
 from jaxnas.evaluate.lab.experiments import EXPERIMENTS
 from jaxnas.lab_experiment import conclude, make_experiment, run_lab
 from jaxnas.report.lab_page import LabRecord, write_lab_report
@@ -248,7 +249,7 @@ def test_who_is_not_finite_is_named_and_left_out():
 def test_a_gradient_that_is_not_finite_gives_nan():
     params = ({"kernel": np.ones((2, 2))}, {"kernel": np.ones((2, 1))})
     gradient = ({"kernel": np.full((2, 2), INF)}, {"kernel": np.ones((2, 1))})
-    swept = contenders.sweep_if_finite(params, gradient, np.ones((3, 2)), np.ones((3, 1)), [0.1, 1.0])
+    swept = sweep_if_finite(params, gradient, np.ones((3, 2)), np.ones((3, 1)), [0.1, 1.0])
     assert swept.losses.shape == (2,) and np.isnan([*swept.losses, swept.best_rate, swept.best_loss]).all()
     np.testing.assert_array_equal(np.isnan(agreement.cosines(gradient, params)), [True, False, True])
 

@@ -10,6 +10,7 @@ import pytest
 from jaxnas.core.errors import UserError
 from jaxnas.evaluate import lab
 from jaxnas.evaluate.lab import contenders, one_step, one_step_findings
+from jaxnas.evaluate.lab.comparison import Comparison
 from jaxnas.lab_experiment import make_experiment
 from jaxnas.networks import sign_network
 
@@ -28,6 +29,7 @@ TINY = {
     "epsilon": 0.1,
     "normalise": "tensors",
 }
+COMPARISON = Comparison(**{name: TINY[name] for name in Comparison._fields})
 RATES = {"rates": (1e-9, 1.0, 10), "fine_rates": (0.1, 1.0, 10)}
 
 
@@ -53,7 +55,7 @@ def test_a_vanishing_step_changes_nothing_and_the_best_rate_beats_the_grid(tiny)
 
 def test_the_decrease_is_that_of_the_network_after_the_step(tiny):
     experiment, found = tiny
-    problem = contenders.problems(seed=0, task="teacher", layers=3, batch_size=64, pretraining=2)(experiment.cells[1])
+    problem = COMPARISON.problems()(experiment.cells[1])
     gradient = lab.gradient("cdg", problem.params, problem.x, problem.y, epsilon=0.1)
     unit = jax.tree.map(lambda leaf: leaf / max(np.linalg.norm(leaf), 1e-30), gradient)
     with jax.enable_x64(True):
@@ -81,7 +83,7 @@ def test_estimators_share_batches_and_students_share_data():
     before = measured(experiment)["before"].reshape(2, 2, 2)  # students, batches, estimators
     np.testing.assert_array_equal(before[..., 0], before[..., 1])
     assert len(np.unique(before)) == 4
-    problem = contenders.problems(seed=0, task="teacher", layers=3, batch_size=64, pretraining=2)
+    problem = COMPARISON.problems()
     raw, pretrained = (problem(experiment.cells[number]) for number in (0, 4))
     np.testing.assert_array_equal(raw.x, pretrained.x)
     np.testing.assert_array_equal(raw.y, pretrained.y)
@@ -111,7 +113,7 @@ def test_findings_of_both_experiments(tiny):
     ],
 )
 def test_a_sentence_claims_a_lead_only_where_batches_agree(samples, said):
-    cells = contenders.student_grid((4,), ("raw",), 1, 2, estimator=tuple(samples))
+    cells = contenders.grid(dim=(4,), student=("raw",), init=(0,), batch=(0, 1), estimator=tuple(samples))
     decrease = np.array([samples[cell["estimator"]][cell["batch"]] for cell in cells])
     titles = {label: contenders.FIXED[label].title for label in samples}
     found = {"best_decrease": decrease, "best_rate": decrease, "before": 2 * decrease}

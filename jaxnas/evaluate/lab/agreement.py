@@ -13,8 +13,9 @@ import numpy as np
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.threads import kept
 from jaxnas.core.types import Params
-from jaxnas.evaluate.lab import agreement_findings, checks, contenders
-from jaxnas.evaluate.lab.contenders import Contender, Problem
+from jaxnas.evaluate.lab import agreement_findings, checks
+from jaxnas.evaluate.lab.comparison import NORMALISATIONS, Comparing, Comparison, Problem, sweep_if_finite
+from jaxnas.evaluate.lab.contenders import Contender, chosen
 from jaxnas.evaluate.lab.findings import Cell, Experiment
 
 TIMING = 10.0  # seconds after which a gradient is not timed again
@@ -40,18 +41,10 @@ def cosines(gradient: Params, truth: Params) -> np.ndarray:
     return np.array([cosine(*pair) for pair in zip(vectors(gradient), vectors(truth), strict=True)])
 
 
+@Comparing
 def cosine_and_cost(
+    comparison: Comparison,
     *,
-    seed: int,
-    task: str,
-    dims: Sequence[int],
-    inits: int,
-    batches: int,
-    batch_size: int,
-    layers: int,
-    students: Sequence[str],
-    pretraining: int,
-    estimators: Sequence[str],
     sigma: float,
     epsilon: float,
     truth_draws: int,
@@ -63,21 +56,18 @@ def cosine_and_cost(
     lab.gradient after the first, which compiles; its checks of the arguments are part of it.
 
     Args:
+      comparison: what is compared, on what.
+      sigma, epsilon: the estimators' settings of these names; σ is also that of the smoothed truth.
       truth_draws: codes per example of the smoothed truth.
       repeats: calls that are timed, fewer where they would take more than ten seconds in all, but at least one.
-      The others are those of one_step.loss_decrease.
 
     Raises:
       UserError: for names that are not known and numbers of things below one.
     """
     checks.check_counts(truth_draws=truth_draws, repeats=repeats)
-    compared = contenders.chosen(estimators, sigma=sigma, epsilon=epsilon)
-    cells = contenders.student_grid(dims, students, inits, batches, estimator=estimators)
-    problem_of = contenders.problems(
-        seed=seed, task=task, layers=layers, batch_size=batch_size, pretraining=pretraining
-    )
-    contenders.check_enumerable(compared.values(), dims, layers)
-    differences = contenders.chosen(["cdg"], sigma=sigma, epsilon=epsilon)["cdg"]
+    compared = comparison.contenders(sigma, epsilon)
+    cells, problem_of = comparison.cells(), comparison.problems()
+    differences = chosen(["cdg"], sigma=sigma, epsilon=epsilon)["cdg"]
     truths = kept(lambda problem: (problem.gradient(differences), truth(problem, sigma, truth_draws)))
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
@@ -90,25 +80,17 @@ def cosine_and_cost(
     return Experiment(
         "cosine_and_cost",
         cells,
-        {"to_cdg": (layers + 1,), "to_smoothed": (layers + 1,), "seconds": ()},
+        {"to_cdg": (comparison.layers + 1,), "to_smoothed": (comparison.layers + 1,), "seconds": ()},
         measure,
         lambda measured: agreement_findings.cosine_against_cost(cells, titles, measured),
         timed=True,
     )
 
 
+@Comparing
 def sigma_epsilon(
+    comparison: Comparison,
     *,
-    seed: int,
-    task: str,
-    dims: Sequence[int],
-    inits: int,
-    batches: int,
-    batch_size: int,
-    layers: int,
-    students: Sequence[str],
-    pretraining: int,
-    estimators: Sequence[str],
     scales: Sequence[float],
     reference: float,
     truth_draws: int,
@@ -120,37 +102,32 @@ def sigma_epsilon(
     "to_reference" compares with the smoothed truth at σ = `reference`, "to_own" with that at σ = the cell's scale.
 
     Args:
-      estimators: labels of estimators that have a scale, see contenders.contender.
+      comparison: what is compared, on what; its estimators have a scale.
       scales: the values of σ and of ε.
       reference: the σ of the truth that all are compared with.
       truth_draws: codes per example of the smoothed truth.
       normalise, largest_rate: as in one_step.best_by_width.
-      The others are those of one_step.loss_decrease.
 
     Raises:
       UserError: for names that are not known, estimators without a scale, and numbers that are not positive.
     """
     checks.check_counts(truth_draws=truth_draws)
-    normalised = choose("normalisation", normalise, contenders.NORMALISATIONS)
+    normalised = choose("normalisation", normalise, NORMALISATIONS)
     checks.check_positive("largest_rate", largest_rate, 1.0)
-    checks.check_list("scales", scales, contenders.check_positive)
+    checks.check_list("scales", scales, checks.check_positive)
     checks.check_positive("reference", reference)
-    at_scale = {scale: contenders.chosen(estimators, sigma=scale, epsilon=scale) for scale in (*scales, reference)}
+    at_scale = {scale: comparison.contenders(scale, scale) for scale in (*scales, reference)}
     for label, who in at_scale[reference].items():
         if not {"sigma", "epsilon"} & set(who.settings):
             raise UserError(f"estimators must have a scale to vary, but {label!r} has neither sigma nor epsilon.")
-    cells = contenders.student_grid(dims, students, inits, batches, scale=scales, estimator=estimators)
-    problem_of = contenders.problems(
-        seed=seed, task=task, layers=layers, batch_size=batch_size, pretraining=pretraining
-    )
-    contenders.check_enumerable(at_scale[reference].values(), dims, layers)
+    cells, problem_of = comparison.cells(scale=scales), comparison.problems()
     reference_truth = kept(lambda problem: truth(problem, reference, truth_draws))
     own_truth = kept(lambda problem, scale: truth(problem, scale, truth_draws))
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
         problem, scale = problem_of(cell), cell["scale"]
         gradient = problem.gradient(at_scale[scale][cell["estimator"]])
-        swept = contenders.sweep_if_finite(problem.params, normalised(gradient), problem.x, problem.y, [largest_rate])
+        swept = sweep_if_finite(problem.params, normalised(gradient), problem.x, problem.y, [largest_rate])
         return {
             "to_reference": cosines(gradient, reference_truth(problem)),
             "to_own": cosines(gradient, own_truth(problem, scale)),
@@ -162,7 +139,12 @@ def sigma_epsilon(
     return Experiment(
         "sigma_epsilon",
         cells,
-        {"to_reference": (layers + 1,), "to_own": (layers + 1,), "best_rate": (), "best_decrease": ()},
+        {
+            "to_reference": (comparison.layers + 1,),
+            "to_own": (comparison.layers + 1,),
+            "best_rate": (),
+            "best_decrease": (),
+        },
         measure,
         lambda measured: agreement_findings.against_scale(cells, titles, reference, measured),
     )

@@ -1,34 +1,18 @@
-"""Who takes part in the lab's comparisons, and on what: estimators by label, students and the batches they see."""
+"""Who takes part in the lab's comparisons: estimators by label; and how their cells are picked and summarised."""
 
-import dataclasses
 import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.core.errors import UserError, choose, unknown
-from jaxnas.core.keys import at_step, named
-from jaxnas.core.threads import kept
-from jaxnas.core.types import Array, Key, Params
-from jaxnas.estimators.enumeration import WIDEST
+from jaxnas.core.errors import unknown
 from jaxnas.evaluate import lab
-from jaxnas.evaluate.lab.checks import check_count, check_counts, check_list, check_positive, check_sign_layers
-from jaxnas.evaluate.lab.event_sweep import Sweep, sweep
+from jaxnas.evaluate.lab.checks import check_list, check_positive
 from jaxnas.evaluate.lab.findings import Cell
-from jaxnas.evaluate.lab.students import STEPS, TASKS, Student, make_student, unit_length, unit_tensors
-from jaxnas.networks import sign_network
 
 Name = TypeVar("Name", bound=Hashable)
-STUDENTS = ("raw", "pretrained")
-NORMALISATIONS: Mapping[str, Callable[[Params], Params]] = {
-    "tensors": unit_tensors,
-    "whole": unit_length,
-    "none": lambda gradient: gradient,
-}
 
 
 class Contender(NamedTuple):
@@ -88,57 +72,6 @@ def chosen(labels: Sequence[str], *, sigma: float, epsilon: float) -> dict[str, 
     return {label: contender(label, sigma=sigma, epsilon=epsilon) for label in labels}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # hashable: a problem equals itself only
-class Problem:
-    """A student, a batch of inputs [batch, in] and targets [batch, 1], the key for whatever is drawn on them, the loss.
-
-    The loss is computed in float64, as the event sweep computes it.
-    """
-
-    params: Params
-    x: Array
-    y: Array
-    key: Key
-    loss: float
-
-    def gradient(self, who: Contender, purpose: str = "gradient") -> Params:
-        """Its gradient by an estimator, shaped as params; other contenders and purposes draw other numbers."""
-        key = named(self.key, f"{purpose} {who.title}")
-        return lab.gradient(who.name, self.params, self.x, self.y, key, **who.settings)
-
-
-def problems(
-    *, seed: int, task: str, layers: int, batch_size: int, pretraining: int = STEPS
-) -> Callable[[Cell], Problem]:
-    """cell -> the problem that its labels student, dim, init and batch name; the last two that were made are kept.
-
-    The data of a problem depend on seed, dim, init and batch only: raw and pretrained students see the same batches.
-    Raises UserError for an unknown task and for numbers of things below one.
-    """
-    choose("task", task, TASKS)
-    check_sign_layers(layers)
-    check_counts(batch_size=batch_size, pretraining=pretraining)
-
-    @kept
-    def student(dim: int, init: int, kind: str) -> Student:
-        return make_student(seed, init, dim, layers, pretrained=kind == "pretrained", task=task, steps=pretraining)
-
-    @kept
-    def problem(dim: int, init: int, batch: int, kind: str) -> Problem:
-        made = student(dim, init, kind)
-        key = at_step(at_step(at_step(jax.random.key(seed), "dim", dim), "init", init), "batch", batch)
-        x, y = made.batch(named(key, "data"), batch_size)
-        return Problem(made.params, x, y, key, _exact_loss(made.params, x, y))
-
-    return lambda cell: problem(cell["dim"], cell["init"], cell["batch"], cell["student"])
-
-
-def _exact_loss(params: Params, x: Array, y: Array) -> float:
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (params, x, y))
-        return float(jax.jit(sign_network.loss)(*wide))
-
-
 def grid(**labels: Sequence[Any]) -> tuple[Cell, ...]:
     """A cell for every combination of the labels' values, the last label running fastest.
 
@@ -151,16 +84,6 @@ def grid(**labels: Sequence[Any]) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def student_grid(
-    dims: Sequence[int], students: Sequence[str], inits: int, batches: int, **labels: Sequence[Any]
-) -> tuple[Cell, ...]:
-    """The grid of dim, student, init, batch and other labels; raises UserError also for unknown students and counts."""
-    check_counts(inits=inits, batches=batches)
-    check_list("dims", dims, check_count)
-    check_list("students", students, lambda _, kind: choose("student", kind, dict.fromkeys(STUDENTS)))
-    return grid(dim=dims, student=students, init=range(inits), batch=range(batches), **labels)
-
-
 def where(cells: Sequence[Cell], **labels: Any) -> list[int]:
     """The places of the cells that have these labels."""
     return [i for i, cell in enumerate(cells) if all(cell.get(name) == value for name, value in labels.items())]
@@ -169,20 +92,6 @@ def where(cells: Sequence[Cell], **labels: Any) -> list[int]:
 def values(cells: Sequence[Cell], label: str) -> tuple[Any, ...]:
     """The values that a label takes, in the order of their first cell."""
     return tuple(dict.fromkeys(cell[label] for cell in cells))
-
-
-def check_enumerable(compared: Iterable[Contender], dims: Iterable[int], layers: int) -> None:
-    """Raises UserError where the enumeration of codes would meet layers that are too wide for it."""
-    widest = max(dims)
-    if layers > 2 and widest > WIDEST and any(who.name == "enumerated" for who in compared):
-        raise UserError(f"the estimator enumerated is for widths up to {WIDEST}, not {widest}; smoothed is for any.")
-
-
-def sweep_if_finite(params: Params, direction: Params, x: Array, y: Array, rates: Any) -> Sweep:
-    """The event sweep; NaN where the direction has numbers that are not finite, as estimates of extreme scales have."""
-    if all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(direction)):
-        return sweep(params, direction, x, y, rates)
-    return Sweep(np.full(len(rates), np.nan), np.nan, np.nan)
 
 
 def only_finite(found: Mapping[Name, float]) -> tuple[dict[Name, float], str]:

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnas.core.errors import choose
-from jaxnas.evaluate.lab import checks, contenders, one_step_findings
+from jaxnas.evaluate.lab import checks, one_step_findings
+from jaxnas.evaluate.lab.comparison import NORMALISATIONS, Comparing, Comparison, sweep_if_finite
 from jaxnas.evaluate.lab.findings import Cell, Experiment
 
 BEST = {"before": (), "best_rate": (), "best_decrease": ()}
 
 
-class _Steps(NamedTuple):
+class Steps(NamedTuple):
     """Cells, the estimators' titles {label: title} and what is measured in a cell: BEST and "decrease" [rates]."""
 
     cells: tuple[Cell, ...]
@@ -24,18 +25,10 @@ class _Steps(NamedTuple):
     measure: Callable[[Cell], Mapping[str, np.ndarray]]
 
 
+@Comparing
 def loss_decrease(
+    comparison: Comparison,
     *,
-    seed: int,
-    task: str,
-    dims: Sequence[int],
-    inits: int,
-    batches: int,
-    batch_size: int,
-    layers: int,
-    students: Sequence[str],
-    pretraining: int,
-    estimators: Sequence[str],
     sigma: float,
     epsilon: float,
     normalise: str,
@@ -45,13 +38,8 @@ def loss_decrease(
     """The loss decrease at every rate, and at the exact best of all rates up to the largest; one cell per gradient.
 
     Args:
-      seed: of students, batches and draws.
-      task: what students learn, a name of students.TASKS.
-      dims: widths of the hidden layers, and of the inputs where a teacher sets the task.
-      inits, batches: students of each width, and batches of `batch_size` inputs for each of them.
-      layers: of the network, the output's included.
-      students: "raw", "pretrained" (so many steps of the vanilla STE) or both.
-      estimators: labels, see contenders.contender; sigma and epsilon are their settings.
+      comparison: what is compared, on what.
+      sigma, epsilon: the estimators' settings of these names.
       normalise: "tensors" (each to length 1), "whole" or "none".
       rates: (smallest, largest, how many), geometrically spaced.
       fine_rates: (smallest, largest, how many), equally spaced; measured as well.
@@ -66,43 +54,20 @@ def loss_decrease(
     rates_of_both = np.unique(np.concatenate(grids))
     # What both have may differ in its last digits.
     all_rates = rates_of_both[np.diff(rates_of_both, prepend=0) > 1e-12 * rates_of_both]
-    steps = _steps(
-        all_rates,
-        seed=seed,
-        task=task,
-        dims=dims,
-        inits=inits,
-        batches=batches,
-        batch_size=batch_size,
-        layers=layers,
-        students=students,
-        pretraining=pretraining,
-        estimators=estimators,
-        sigma=sigma,
-        epsilon=epsilon,
-        normalise=normalise,
-    )
+    made = steps(comparison, all_rates, normalise, sigma, epsilon)
     return Experiment(
         "loss_decrease",
-        steps.cells,
+        made.cells,
         BEST | {"decrease": all_rates.shape},
-        steps.measure,
-        lambda measured: one_step_findings.against_rate(steps.cells, steps.titles, all_rates, measured),
+        made.measure,
+        lambda measured: one_step_findings.against_rate(made.cells, made.titles, all_rates, measured),
     )
 
 
+@Comparing
 def best_by_width(
+    comparison: Comparison,
     *,
-    seed: int,
-    task: str,
-    dims: Sequence[int],
-    inits: int,
-    batches: int,
-    batch_size: int,
-    layers: int,
-    students: Sequence[str],
-    pretraining: int,
-    estimators: Sequence[str],
     sigma: float,
     epsilon: float,
     normalise: str,
@@ -113,65 +78,31 @@ def best_by_width(
     The other arguments and the errors are those of `loss_decrease`.
     """
     checks.check_positive("largest_rate", largest_rate, 1.0)
-    steps = _steps(
-        np.array([largest_rate]),
-        seed=seed,
-        task=task,
-        dims=dims,
-        inits=inits,
-        batches=batches,
-        batch_size=batch_size,
-        layers=layers,
-        students=students,
-        pretraining=pretraining,
-        estimators=estimators,
-        sigma=sigma,
-        epsilon=epsilon,
-        normalise=normalise,
-    )
+    made = steps(comparison, np.array([largest_rate]), normalise, sigma, epsilon)
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
-        measured = steps.measure(cell)
+        measured = made.measure(cell)
         return {name: measured[name] for name in BEST}
 
     return Experiment(
         "best_by_width",
-        steps.cells,
+        made.cells,
         BEST,
         measure,
-        lambda measured: one_step_findings.against_width(steps.cells, steps.titles, measured),
+        lambda measured: one_step_findings.against_width(made.cells, made.titles, measured),
     )
 
 
-def _steps(
-    rates: np.ndarray,
-    *,
-    seed: int,
-    task: str,
-    dims: Sequence[int],
-    inits: int,
-    batches: int,
-    batch_size: int,
-    layers: int,
-    students: Sequence[str],
-    pretraining: int,
-    estimators: Sequence[str],
-    sigma: float,
-    epsilon: float,
-    normalise: str,
-) -> _Steps:
-    normalised = choose("normalisation", normalise, contenders.NORMALISATIONS)
-    compared = contenders.chosen(estimators, sigma=sigma, epsilon=epsilon)
-    cells = contenders.student_grid(dims, students, inits, batches, estimator=estimators)
-    problem_of = contenders.problems(
-        seed=seed, task=task, layers=layers, batch_size=batch_size, pretraining=pretraining
-    )
-    contenders.check_enumerable(compared.values(), dims, layers)
+def steps(comparison: Comparison, rates: np.ndarray, normalise: str, sigma: float, epsilon: float) -> Steps:
+    """One step from every student along every gradient, at `rates`; see loss_decrease."""
+    normalised = choose("normalisation", normalise, NORMALISATIONS)
+    compared = comparison.contenders(sigma, epsilon)
+    cells, problem_of = comparison.cells(), comparison.problems()
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
         problem = problem_of(cell)
         direction = normalised(problem.gradient(compared[cell["estimator"]]))
-        swept = contenders.sweep_if_finite(problem.params, direction, problem.x, problem.y, rates)
+        swept = sweep_if_finite(problem.params, direction, problem.x, problem.y, rates)
         return {
             "before": np.asarray(problem.loss),
             "best_rate": np.asarray(swept.best_rate),
@@ -179,4 +110,4 @@ def _steps(
             "decrease": problem.loss - swept.losses,
         }
 
-    return _Steps(cells, {label: one.title for label, one in compared.items()}, measure)
+    return Steps(cells, {label: one.title for label, one in compared.items()}, measure)

@@ -5,56 +5,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxnas.evaluate.lab.checks import check_positive
-from jaxnas.evaluate.lab.contenders import chosen, mean_and_sd, only_finite, values, where
+from jaxnas.evaluate.lab.comparison import Comparing, Comparison
+from jaxnas.evaluate.lab.contenders import mean_and_sd, only_finite, values, where
 from jaxnas.evaluate.lab.findings import Cell, Curve, Experiment, Figure, Findings, Table
-from jaxnas.evaluate.lab.one_step import loss_decrease
+from jaxnas.evaluate.lab.one_step import steps
 
 
-def quick_check(
-    *,
-    seed: int,
-    task: str,
-    dims: Sequence[int],
-    inits: int,
-    batches: int,
-    batch_size: int,
-    layers: int,
-    students: Sequence[str],
-    pretraining: int,
-    estimators: Sequence[str],
-    sigma: float,
-    epsilon: float,
-    normalise: str,
-    rate: float,
-) -> Experiment:
+@Comparing
+def quick_check(comparison: Comparison, *, sigma: float, epsilon: float, normalise: str, rate: float) -> Experiment:
     """The loss decrease after a step at `rate`; the other settings are those of one_step.loss_decrease."""
     check_positive("rate", rate)
-    steps = loss_decrease(
-        seed=seed,
-        task=task,
-        dims=dims,
-        inits=inits,
-        batches=batches,
-        batch_size=batch_size,
-        layers=layers,
-        students=students,
-        pretraining=pretraining,
-        estimators=estimators,
-        sigma=sigma,
-        epsilon=epsilon,
-        normalise=normalise,
-        rates=(rate, rate, 1),
-        fine_rates=(rate, rate, 1),
-    )
-    titles = {label: one.title for label, one in chosen(estimators, sigma=sigma, epsilon=epsilon).items()}
+    made = steps(comparison, np.array([rate]), normalise, sigma, epsilon)
 
     def measure(cell: Cell) -> Mapping[str, np.ndarray]:
-        measured = steps.measure(cell)
+        measured = made.measure(cell)
         return {"before": measured["before"], "decrease": measured["decrease"][0]}
 
     shapes = {"before": (), "decrease": ()}
     return Experiment(
-        "quick_check", steps.cells, shapes, measure, lambda measured: _conclude(steps.cells, titles, rate, measured)
+        "quick_check", made.cells, shapes, measure, lambda measured: _conclude(made.cells, made.titles, rate, measured)
     )
 
 

@@ -18,6 +18,7 @@ from jaxnas.core.keys import at_step, named
 from jaxnas.core.types import Params
 from jaxnas.evaluate import lab
 from jaxnas.evaluate.lab import checks, contenders
+from jaxnas.evaluate.lab.comparison import sweep_if_finite
 from jaxnas.evaluate.lab.findings import Cell, Curve, Experiment, Figure, Findings, Table
 from jaxnas.evaluate.lab.students import Student, make_student, unit_length
 
@@ -39,7 +40,7 @@ def stochastic_rounding(
     """One cell per student and batch. rates: (first, last, how many), equally spaced; pretraining: steps."""
     checks.check_counts(width=width, batches=batches, batch_size=batch_size, pretraining=pretraining)
     checks.check_sign_layers(layers)
-    checks.check_list("draws", draws, contenders.check_count)
+    checks.check_list("draws", draws, checks.check_count)
     grid = np.unique(np.linspace(*checks.checked_range("rates", rates)))
     cells = contenders.grid(student=STUDENTS, batch=range(batches))
 
@@ -53,7 +54,7 @@ def stochastic_rounding(
         x, y = student.batch(named(key, "data"), batch_size)
 
         def best(gradient: Params) -> float:
-            return float(contenders.sweep_if_finite(student.params, unit_length(gradient), x, y, grid).losses.min())
+            return float(sweep_if_finite(student.params, unit_length(gradient), x, y, grid).losses.min())
 
         rounded = [
             [

@@ -17,6 +17,7 @@ from jaxnas.core.keys import at_step, named
 from jaxnas.core.types import Array, Key, Params
 from jaxnas.evaluate import lab
 from jaxnas.evaluate.lab import checks, contenders
+from jaxnas.evaluate.lab.comparison import check_enumerable
 from jaxnas.evaluate.lab.contenders import Contender, mean_and_sd, only_finite, where
 from jaxnas.evaluate.lab.findings import Cell, Curve, Experiment, Figure, Findings, Table
 from jaxnas.evaluate.lab.students import TASKS, Student, make_student
@@ -69,7 +70,7 @@ def training(
         raise UserError(f"steps must be a multiple of every, {every}, not {steps}.")
     people = contenders.chosen(estimators, sigma=sigma, epsilon=epsilon)
     people |= {label: contenders.contender(label, sigma=sigma, epsilon=epsilon) for label in (switch_from, switch_to)}
-    contenders.check_enumerable(people.values(), (dim,), layers)
+    check_enumerable(people.values(), (dim,), layers)
     plans = {label: (label, None) for label in estimators}
     plans |= {"restart": (switch_from, switch_from), "switch": (switch_from, switch_to)}
     titles = {label: people[label].title for label in estimators}
