@@ -27,7 +27,7 @@ def get_config():
             "students": ("raw", "trained"),
             "training": 600,  # steps of Adam with the vanilla STE
             "inits": 3,
-            "batches": 5,
+            "batches": 3,
             "batch_size": 1024,
             "estimators": (
                 "ste",
