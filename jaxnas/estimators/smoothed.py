@@ -16,7 +16,7 @@ layer but the last; the loss is the mean over batch and outputs of (output - y)Â
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from jax.scipy.special import erf
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Array, Key, Params, PyTree
+from jaxnas.estimators.tiles import sum_over, sum_over_tiles, target_columns
 
 Layer = Any  # {'kernel': [in, out]} with or without 'bias': [out]
 TILE = 512  # examples at a time, so that a tile's values stay in the cache
@@ -99,35 +100,7 @@ def checked_targets(params: Params, x: Array, y: Array, sigma: Array | float) ->
     """The targets as [batch, out]; raises UserError for those of another shape, an empty batch or sigma â‰¤ 0."""
     if not isinstance(sigma, Tracer) and not sigma > 0:
         raise UserError(f"sigma must be positive, not {sigma}; 0.1 is a usual value.")
-    if x.shape[0] == 0:
-        raise UserError("x holds no examples; give at least one row.")
-    shape = (x.shape[0], params[-1]["kernel"].shape[1])
-    targets = y[:, None] if y.ndim == 1 else y
-    if targets.shape != shape:
-        raise UserError(f"y has the shape {y.shape}; this network and x need targets of the shape {shape}.")
-    return targets
-
-
-def sum_over_tiles(function: Callable[..., PyTree], batch: int, tile: int, *arrays: Array) -> PyTree:
-    """The sum of function(example numbers, weights, *arrays) over tiles of a batch, in a compiled loop.
-
-    Tiles are of one size, `tile` or less; in the last one, rows of zeros with weight 0 may fill up. Weights are 1/batch
-    otherwise, both [tile]; arrays are [batch, ...] and become [tile, ...].
-    """
-    count = math.ceil(batch / tile)
-    size = math.ceil(batch / count)
-    index = jnp.arange(count * size)
-    weights = jnp.where(index < batch, 1 / batch, 0).astype(arrays[0].dtype)
-    filled = [jnp.pad(a, [(0, count * size - batch)] + [(0, 0)] * (a.ndim - 1)) for a in arrays]
-    tiles = [a.reshape(count, size, *a.shape[1:]) for a in (index, weights, *filled)]
-    return _sum_over(lambda items: function(*items), tiles)
-
-
-def _sum_over(function: Callable[[PyTree], PyTree], items: PyTree) -> PyTree:
-    """The sum of function(item) over the leading axis of `items`, holding one result at a time."""
-    one = jax.eval_shape(function, jax.tree.map(lambda a: a[0], items))
-    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), one)
-    return jax.lax.scan(lambda total, item: (jax.tree.map(jnp.add, total, function(item)), None), zeros, items)[0]
+    return target_columns(params, x, y)
 
 
 def _mean_over_draws(function, key, params, x, y, sigma, draws, tile) -> PyTree:
@@ -151,7 +124,7 @@ def _mean_over_draws(function, key, params, x, y, sigma, draws, tile) -> PyTree:
 
     if not widths:
         return over_batch(None)
-    total = _sum_over(lambda draw: over_batch(jax.random.fold_in(key, draw)), jnp.arange(draws))
+    total = sum_over(lambda draw: over_batch(jax.random.fold_in(key, draw)), jnp.arange(draws))
     return jax.tree.map(lambda a: a / draws, total)
 
 

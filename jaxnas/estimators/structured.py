@@ -23,13 +23,13 @@ import jax.numpy as jnp
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Array, Params
 from jaxnas.estimators.coordinate import check_step
-from jaxnas.estimators.smoothed import checked_targets, sum_over_tiles
+from jaxnas.estimators.tiles import sum_over_tiles, target_columns
 from jaxnas.relax.binary import sign
 
 Layer = Any  # {'kernel': [in, out]} with or without 'bias': [out]
-TILE = 512  # examples at a time; what a unit's loop touches then stays in the cache
-RUNS = 16
-UNROLLED = 64
+TILE = 256  # examples at a time; the values of a layer of 64 then stay close to the first-level cache
+RUNS = 16  # of a tile, summed elementwise in the first layer; XLA:CPU uses no vector instructions for 8
+UNROLLED = 64  # the widest layer that is written out unit by unit; 128 would take seconds to compile
 
 
 def structured_differences(params: Params, x: Array, y: Array, *, epsilon: Array | float, tile: int = TILE) -> Params:
@@ -44,7 +44,8 @@ def structured_differences(params: Params, x: Array, y: Array, *, epsilon: Array
       x: inputs, [batch, in].
       y: targets, [batch] or [batch, out]; the loss is the mean over batch and outputs of (output - y)².
       epsilon: the step, in the unit of the parameters.
-      tile: examples at a time; memory is that of the parameters and one tile. It need not divide the batch.
+      tile: examples at a time, which need not divide the batch. Memory is that of one tile, and tile / 16 times that of
+        the first layer.
 
     Raises:
       UserError: for an epsilon that is not positive and finite, a tile below 1, an empty batch, or targets of another
@@ -53,7 +54,7 @@ def structured_differences(params: Params, x: Array, y: Array, *, epsilon: Array
     check_step(epsilon)
     if tile < 1:
         raise UserError(f"tile must be at least 1, not {tile}.")
-    targets = checked_targets(params, x, y, epsilon)
+    targets = target_columns(params, x, y)
 
     def one_tile(index, weights, x, y):
         del index
@@ -70,17 +71,19 @@ def _weighted_sum(params: Params, x: Array, y: Array, weights: Array, epsilon) -
         inputs.append(sign(preactivations[-1]))
     *hidden, output = preactivations
     residual = output - y
-    gradients = [_products(params[-1], inputs[-2], 2 * weights * residual)]
+    gradients = [_split(params[-1], _with_one(params[-1], inputs[-2]) @ (2 * weights * residual).T)]
     for i in reversed(range(len(hidden))):
         if i == len(hidden) - 1:
             gains = _last_gains(params[-1], inputs[i + 1], residual)
         else:
             gains = _gains(params[i + 1 :], inputs[i + 1], hidden[i + 1], y, jnp.sum(residual**2, axis=0))
         gains = gains * (weights / (2 * epsilon))
-        gradient = _products(params[i], inputs[i], gains * _changes(hidden[i], epsilon))
+        inputs_and_one = _with_one(params[i], inputs[i])
         if i == 0:
-            gradient["kernel"] = _first_kernel(x, hidden[0], gains, epsilon)
-        gradients.append(gradient)
+            table = _first_products(inputs_and_one, hidden[0], gains, epsilon)
+        else:
+            table = inputs_and_one @ (gains * _changes(hidden[i], epsilon)).T
+        gradients.append(_split(params[i], table))
     return tuple(reversed(gradients))
 
 
@@ -90,10 +93,17 @@ def _affine(layer: Layer, inputs: Array) -> Array:
     return products + layer["bias"][:, None] if "bias" in layer else products
 
 
-def _products(layer: Layer, inputs: Array, signals: Array) -> dict[str, Array]:
-    """The derivative of Σ signals · pre-activations for a layer's parameters; signals are [out, examples]."""
-    kernel = inputs @ signals.T
-    return {"kernel": kernel, "bias": jnp.sum(signals, axis=1)} if "bias" in layer else {"kernel": kernel}
+def _with_one(layer: Layer, inputs: Array) -> Array:
+    """Inputs [in, examples], with a last row of ones, which a bias multiplies, where the layer has one.
+
+    One gradient for both, because XLA:CPU would compute all gains twice for two programs that need them.
+    """
+    return jnp.concatenate([inputs, jnp.ones_like(inputs[:1])]) if "bias" in layer else inputs
+
+
+def _split(layer: Layer, table: Array) -> dict[str, Array]:
+    """The gradient of a layer from that of its inputs and one, [in, out] or [in + 1, out]."""
+    return {"kernel": table[:-1], "bias": table[-1]} if "bias" in layer else {"kernel": table}
 
 
 def _changes(preactivations: Array, step: Array | float) -> Array:
@@ -105,20 +115,20 @@ def _changes(preactivations: Array, step: Array | float) -> Array:
     return upper.astype(preactivations.dtype) - lower.astype(preactivations.dtype)
 
 
-def _first_kernel(x: Array, preactivations: Array, gains: Array, epsilon) -> Array:
-    """The gradient [in, units] for inputs x [in, examples] that are any numbers: a comparison for all three.
+def _first_products(x: Array, preactivations: Array, gains: Array, epsilon) -> Array:
+    """The gradient [in, units] for inputs x [in, examples] that are any numbers: a comparison for each triple.
 
-    Runs of consecutive examples are added elementwise, in one loop without intermediate results.
+    The examples are cut into runs, which are added elementwise.
     """
 
     def runs(values):  # [rows, runs, examples of a run]; what fills up has gains of zero
         return jnp.pad(values, ((0, 0), (0, -values.shape[1] % RUNS))).reshape(len(values), RUNS, -1)
 
-    steps, preactivations, gains = runs(epsilon * x), runs(preactivations)[:, None], runs(gains)[:, None]
+    steps, preactivations, gains = runs(epsilon * x), runs(preactivations), runs(gains)
 
-    def term(i):
-        upper, lower = preactivations[..., i, :] >= -steps[:, i], preactivations[..., i, :] >= steps[:, i]
-        return jnp.where(upper, gains[..., i, :], 0) - jnp.where(lower, gains[..., i, :], 0)
+    def term(i):  # gain · _changes, [units, in, examples of a run]
+        step, z, gain = steps[None, :, i], preactivations[:, None, i], gains[:, None, i]
+        return jnp.where(z >= -step, gain, 0) - jnp.where(z >= step, gain, 0)
 
     sums = _unrolled_sum(term, RUNS)
     return (sums @ jnp.ones(sums.shape[-1], sums.dtype)).T
@@ -136,7 +146,7 @@ def _gains(layers: Sequence[Layer], codes: Array, preactivations: Array, y: Arra
     layers: those behind it; preactivations: of layers[0], [width, examples]; loss: [examples], that of the codes.
     """
     if len(layers) == 2 and len(preactivations) <= UNROLLED and len(y) == 1:
-        return (loss - (_flipped_outputs(*layers, codes, preactivations) - y) ** 2) * codes
+        return (loss - (_flipped_outputs(layers[0], layers[1], codes, preactivations) - y) ** 2) * codes
 
     def gain(unit):
         code, weights = unit

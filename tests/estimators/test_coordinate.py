@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxnas.core.errors import UserError
 from jaxnas.estimators.coordinate import coordinate_differences
-from jaxnas.estimators.structured import structured_differences
+from jaxnas.estimators.structured import UNROLLED, structured_differences
 from jaxnas.networks import sign_network
 
 KEY = jax.random.key(0)
@@ -57,6 +57,9 @@ def small_integers(generator, shape):
         ((3, 4, 2, 3, 1), True, 13, 0.25, 5),
         ((2, 3, 4, 3, 2), False, 8, 3.0, 8),
         ((3, 4, 3, 1), True, 10, 0.1, 7),
+        ((3, 4, 5, 1), True, 70, 0.5, 40),
+        ((3, 4, 5, 2), False, 70, 0.5, 40),
+        ((2, 3, UNROLLED + 1, 1), True, 20, 0.5, 512),
     ],
 )
 def test_structured_equals_plain(widths, bias, batch, epsilon, tile, values):
