@@ -112,22 +112,26 @@ def _measure_all(
         begun = saved_at = time.perf_counter()
         with Progress(experiment.name, epochs=1) as progress:
             progress.start(total, done)
-            for values in _measurements(experiment, done):
-                for name, table in state["measured"].items():
-                    table[done] = values[name]
-                done += 1
-                state["done"] = np.asarray(done, np.int32)
-                now = time.perf_counter()
-                log.write(done, _row(experiment.cells[done - 1], values))
-                progress.update(done, {})
-                if done == total or stop.requested or now - saved_at >= cadence["every_seconds"]:
-                    checkpoints.save(done, state, {"seconds": seconds + now - begun})
-                    saved_at = now
-                if stop.requested and done < total:
-                    checkpoints.wait()
-                    raise Stopped(stop.requested, f"in {experiment.name} after {done} of {total} measurements")
-        seconds += time.perf_counter() - begun
-        checkpoints.wait()
+            saved = done
+            try:
+                for values in _measurements(experiment, done):
+                    for name, table in state["measured"].items():
+                        table[done] = values[name]
+                    done += 1
+                    state["done"] = np.asarray(done, np.int32)
+                    now = time.perf_counter()
+                    log.write(done, _row(experiment.cells[done - 1], values))
+                    progress.update(done, {})
+                    if done == total or now - saved_at >= cadence["every_seconds"]:
+                        checkpoints.save(done, state, {"seconds": seconds + now - begun})
+                        saved, saved_at = done, now
+                    if stop.requested and done < total:
+                        raise Stopped(stop.requested, f"in {experiment.name} after {done} of {total} measurements")
+            finally:  # also where a cell fails: what others measured is not lost
+                seconds += time.perf_counter() - begun
+                if done > saved:
+                    checkpoints.save(done, state, {"seconds": seconds})
+                checkpoints.wait()
     return state["measured"], seconds
 
 

@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jaxnas import lab_experiment
 from jaxnas.core.errors import UserError
 from jaxnas.evaluate.lab.experiments import EXPERIMENTS
+from jaxnas.evaluate.lab.findings import Experiment, Findings
 from jaxnas.lab_experiment import make_experiment, run_lab
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,6 +100,38 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(number, finished, tmp_path):
     again = subprocess.run(command(workdir), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert outcome(workdir) == outcome(finished[0])
+
+
+def test_what_was_measured_survives_a_cell_that_fails(tmp_path, monkeypatch):
+    measured, failing = [], [3]
+
+    def measure(cell):
+        if cell["batch"] in failing:
+            raise RuntimeError("no more")
+        measured.append(cell["batch"])
+        return {"value": np.asarray(float(cell["batch"]))}
+
+    found = Findings({}, (), (), ())
+    experiment = Experiment(
+        "stochastic_rounding", tuple({"batch": n} for n in range(6)), {"value": ()}, measure, lambda _: found
+    )
+    monkeypatch.setattr(lab_experiment, "make_experiment", lambda config: experiment)
+    with pytest.raises(RuntimeError, match="no more"):
+        run_lab(tiny(), tmp_path / "run")
+    failing.clear()
+    measured.clear()
+    run_lab(tiny(), tmp_path / "run")
+    assert sorted(measured) == [3, 4, 5]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row[f"batch={n}/value"] for n, row in enumerate(rows)] == list(range(6))
+
+
+def test_settings_that_small_replaces_are_not_lost_in_silence(tmp_path):
+    without_settings = command(tmp_path / "run")[:5]
+    flags = [*without_settings, "--config.small=True", "--config.settings.batches=1"]
+    done = subprocess.run(flags, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert done.stderr == "settings.batches does not count with small=True; give --config.when_small.batches.\n"
 
 
 def test_a_changed_config_is_refused(finished, capsys):

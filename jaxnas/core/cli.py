@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from absl.flags import FlagValues
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes
-EXAMPLE = "--config=configs/search/darts_digits.py"
+EXAMPLE = "configs/search/darts_digits.py"
 
 
 class Flag(NamedTuple):
@@ -35,6 +35,7 @@ def main(
     flags: Mapping[str, Flag] | None = None,
     config: bool = True,
     fields: Sequence[str] = (),
+    example: str = EXAMPLE,
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Parses the command line, calls run(config, **flags) and returns its exit code, 0 for None.
@@ -42,6 +43,7 @@ def main(
     description: what --help says first. flags: the launcher's flags by name, all strings, beside --config.
     config: whether there is a config; without one, run is called as run(**flags).
     fields: what the launcher reads of the config; a config without one of them is a mistake.
+    example: a config file to name where none was given.
     arguments: the command line with the program's name first, that of the process by default.
     A UserError, from parsing or from running, is written to standard error as one sentence and gives exit code 2; an
     interruption from the keyboard gives 130.
@@ -49,10 +51,10 @@ def main(
     arguments = list(sys.argv if arguments is None else arguments)
     flags = flags or {}
     if {"--help", "-help", "-h"} & set(arguments[1:]):
-        print(_usage(Path(arguments[0]).name, description, flags, config))
+        print(_usage(Path(arguments[0]).name, description, flags, example if config else ""))
         return 0
     try:
-        values = _parse(arguments, flags, config)
+        values = _parse(arguments, flags, example if config else "")
         parsed: list[Any] = [values["config"].value] if config else []
         lacking = [field for field in fields for tree in parsed if field not in tree]
         if lacking:
@@ -66,11 +68,11 @@ def main(
         return INTERRUPTED
 
 
-def _usage(program: str, description: str, flags: Mapping[str, Flag], config: bool) -> str:
+def _usage(program: str, description: str, flags: Mapping[str, Flag], example: str) -> str:
     lines = [description.strip(), "", f"usage: python {program} [flags]", ""]
-    if config:
+    if example:
         lines += [
-            "  --config=FILE         an experiment, such as configs/search/darts_digits.py",
+            f"  --config=FILE         an experiment, such as {example}",
             "  --config.FIELD=VALUE  replaces a field of it, such as --config.seed=1",
         ]
     for name, flag in flags.items():
@@ -79,16 +81,16 @@ def _usage(program: str, description: str, flags: Mapping[str, Flag], config: bo
     return "\n".join([*lines, f"  {'--help':<21} this text"])
 
 
-def _parse(arguments: list[str], flags: Mapping[str, Flag], config: bool) -> "FlagValues":
-    """All flags' values; raises UserError for whatever is wrong with them or with the config."""
+def _parse(arguments: list[str], flags: Mapping[str, Flag], example: str) -> "FlagValues":
+    """All flags' values, and the config unless `example` is empty; raises UserError for whatever is wrong."""
     from absl.flags import DEFINE_string, Error, FlagValues, IllegalFlagValueError, UnrecognizedFlagError
     from ml_collections.config_flags import DEFINE_config_dict
 
     values, fields = FlagValues(), {}
     for name, flag in flags.items():
         DEFINE_string(name, flag.default, flag.help, flag_values=values)
-    if config:
-        path, arguments = _take_config(arguments)
+    if example:
+        path, arguments = _take_config(arguments, example)
         loaded = _load(path)
         fields = dict(_dotted(loaded))
         _check_names(arguments, fields)
@@ -96,7 +98,7 @@ def _parse(arguments: list[str], flags: Mapping[str, Flag], config: bool) -> "Fl
     try:
         rest = values(arguments)[1:]
     except UnrecognizedFlagError as error:
-        raise unknown("flag", error.flagname, [*flags, *(["config"] if config else [])]) from error
+        raise unknown("flag", error.flagname, [*flags, *(["config"] if example else [])]) from error
     except (IllegalFlagValueError, TypeError) as error:
         raise _misfit(str(error), fields) from error
     except Error as error:
@@ -109,7 +111,7 @@ def _parse(arguments: list[str], flags: Mapping[str, Flag], config: bool) -> "Fl
     return values
 
 
-def _take_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
+def _take_config(arguments: Sequence[str], example: str) -> tuple[str, list[str]]:
     """The value of --config, and the other arguments; raises UserError unless there is exactly one."""
     given = [number for number, argument in enumerate(arguments) if re.match(r"--?config(=|$)", argument)]
     if len(given) > 1:
@@ -119,7 +121,7 @@ def _take_config(arguments: Sequence[str]) -> tuple[str, list[str]]:
     after = first + (1 if equals else 2)  # --config=FILE, or --config FILE
     path = path if equals else "".join(arguments[first + 1 : after])
     if not path:
-        raise UserError(f"the flag --config is missing: give the file of an experiment, such as {EXAMPLE}.")
+        raise UserError(f"the flag --config is missing: give the file of an experiment, such as --config={example}.")
     return path, [*arguments[:first], *arguments[after:]]
 
 

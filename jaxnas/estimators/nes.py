@@ -22,8 +22,8 @@ from jaxnas.estimators.nes_settings import check_baseline, check_settings, check
 class NesGradient(NamedTuple):
     """The mean loss under the noise, and its gradients for the means and the deviations, both shaped as the parameters.
 
-    Where all parameters share one deviation, its gradient is the sum over `sigma`. Within a subspace `sigma` is None:
-    there single parameters have no deviations of their own.
+    Where all parameters share one deviation, its gradient is the sum over `sigma`, its natural gradient their mean.
+    Within a subspace `sigma` is None: there single parameters have no deviations of their own.
     """
 
     loss: Array
@@ -103,8 +103,8 @@ def nes_gradients(
       shaping: "raw" losses, unbiased; or "rank", their centred ranks in -1/2 ... 1/2 (equal losses have equal ranks),
         which ignore the loss's scale.
       baseline: what is subtracted from the losses: "none"; the population's "mean", which shrinks the gradients by a
-        factor 1 - 1/population (but that for the means not at all with pairs); or "leave_one_out", the mean of those
-        samples that are independent of the one at hand, which is unbiased.
+        factor 1 - 1/population (with pairs, by 1 - 2/population for the deviations and not at all for the means); or
+        "leave_one_out", the mean of those samples that are independent of the one at hand, which is unbiased.
       natural: the gradient times the inverse Fisher matrix, σ² for the means and σ²/2 for the deviations.
       orthogonal: this many directions at a time (at most as many as there are parameters) are made orthogonal, lengths
         kept; 0 leaves them independent. Holds that many copies of the parameters.

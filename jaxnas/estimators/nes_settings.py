@@ -22,6 +22,8 @@ def check_settings(
     for name, value, least in (("population", population, 1), ("orthogonal", orthogonal, 0), ("chunk", chunk, 1)):
         if not isinstance(value, int | np.integer) or value < least:
             raise UserError(f"{name} must be a whole number of at least {least}, not {value}.")
+    if population >= 2**31:
+        raise UserError(f"population must be below 2³¹, because samples are numbered by 32 bits, not {population}.")
     if antithetic and population % 2:
         raise UserError(
             f"population must be even, because antithetic samples come in pairs, not {population}; "

@@ -5,16 +5,20 @@ followed by an activation. Outputs are [batch, out]; targets are [batch, out], o
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.keys import at_step
 from jaxnas.core.types import Array, Key, Params
 from jaxnas.relax.binary import Activation, sign, straight_through
+
+NO_NETWORK = "params must be a tuple of layers {'kernel': [in, out]}, with 'bias': [out] where there is one."
 
 
 def init(key: Key, widths: Sequence[int], bias: bool = True) -> Params:
@@ -57,17 +61,56 @@ def apply(
 
 
 def loss(params: Params, x: Array, y: Array, activation: Activation | Sequence[Activation] = sign) -> Array:
-    """The mean over batch and outputs of (output - target)²."""
+    """The mean over batch and outputs of (output - target)²; raises UserError for shapes that do not fit."""
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    check_shapes(params, x, y)
     outputs = apply(params, x, activation)
     return jnp.mean((outputs - y.reshape(outputs.shape)) ** 2)
 
 
+def checked(params: Params, x: Any, y: Any) -> tuple[Params, Any, Any]:
+    """params as a tuple of layers of arrays, x and y as arrays of floats; see `check` for what is refused beside.
+
+    Raises UserError for what is traced, no network, not numbers, or weights that are not floats of one type.
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, x, y))):
+        raise UserError("params, x and y must have values here; inside jit, vmap and scan use lab.estimator instead.")
+    if not isinstance(params, tuple | list) or not all(isinstance(layer, Mapping) for layer in params):
+        raise UserError(NO_NETWORK)
+    layers = tuple({name: _numbers("params", leaf) for name, leaf in layer.items()} for layer in params)
+    types = {leaf.dtype for leaf in jax.tree.leaves(layers)}
+    if len(types) > 1 or not all(jnp.issubdtype(one, jnp.floating) for one in types):
+        raise UserError(f"params must be floats of one type, not {' and '.join(sorted(map(str, types)))}.")
+    x, y = _numbers("x", x), _numbers("y", y)
+    check(layers, x, y)
+    (weights,) = types
+    x, y = (each if jnp.issubdtype(each.dtype, jnp.floating) else each.astype(weights) for each in (x, y))
+    return layers, x, y
+
+
 def check(params: Params, x: Array, y: Array) -> None:
     """Raises UserError unless params is a network, x and y fit it, and all of them are finite."""
+    check_shapes(params, x, y)
+    for name, tree in (("params", params), ("x", x), ("y", y)):
+        if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree)):
+            raise UserError(f"{name} holds numbers that are not finite.")
+
+
+def _numbers(name: str, given: Any) -> Array | np.ndarray:
+    """An array of real numbers, as it is or made from lists; raises UserError for anything else."""
+    try:
+        array = given if isinstance(given, jax.Array) else np.asarray(given)
+    except ValueError:
+        array = np.asarray(None)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise UserError(f"{name} must be an array of real numbers.")
+    return array
+
+
+def check_shapes(params: Params, x: Array, y: Array) -> None:
+    """Raises UserError unless params is a network and x and y fit it; for traced arrays, too."""
     if not isinstance(params, tuple | list) or not params or not all("kernel" in layer for layer in params):
-        raise UserError(
-            "params must be a tuple of layers {'kernel': [in, out]}, with 'bias': [out] where there is one."
-        )
+        raise UserError(NO_NETWORK)
     for number, layer in enumerate(params):
         unknown = set(layer) - {"kernel", "bias"}
         if unknown:
@@ -90,6 +133,3 @@ def check(params: Params, x: Array, y: Array) -> None:
         raise UserError(f"x must be [batch, {width}] with at least one example, but its shape is {x.shape}.")
     if y.shape not in ((len(x), outputs), *([(len(x),)] if outputs == 1 else [])):
         raise UserError(f"y must be [{len(x)}, {outputs}], one target an output, but its shape is {y.shape}.")
-    for name, tree in (("params", params), ("x", x), ("y", y)):
-        if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree)):
-            raise UserError(f"{name} holds numbers that are not finite.")

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.keys import named
+from jaxnas.estimators.nes import nes
 from jaxnas.evaluate import lab
+from jaxnas.evaluate.lab import table
 from jaxnas.evaluate.lab.table import TABLE
 from jaxnas.networks import sign_network
 
@@ -152,6 +155,18 @@ MISTAKES = [
     ("ste", {"slope": 2.0}, "the surrogate 'clipped' has no setting 'slope'"),
     ("sr_ste", {"draws": 0}, "draws must be at least 1, not 0."),
     ("sr_ste", {"weighting": "even"}, "unknown weighting 'even'"),
+    ("sr_ste", {"draws": 1.5}, "draws must be a whole number, not 1.5."),
+    ("cdg", {"epsilon": "1"}, "epsilon must be a number, not '1'."),
+    ("smoothed", {"sigma": (0.1, 0.2)}, "sigma must be a number, not (0.1, 0.2)."),
+    ("ste", {"surrogate": ["clipped"]}, "surrogate must be a text, not ['clipped']."),
+    ("ste", {"threshold": "wide"}, "threshold must be a number, not 'wide'."),
+    ("nes", {"antithetic": "no"}, "antithetic must be True or False, not 'no'."),
+    ("nes", {"natural": 1}, "natural must be True or False, not 1."),
+    ("nes", {"control": 1}, "control must be a name or None, not 1."),
+    ("nes", {"subspace": "ste"}, "subspace must be a tuple of names, not 'ste'."),
+    ("nes", {"shift": "ste", "step": float("nan")}, "step must be positive and finite, not nan"),
+    ("nes", {"population": 2**31}, "population must be below 2³¹"),
+    (["ste"], {}, "unknown estimator"),
 ]
 
 
@@ -162,6 +177,83 @@ def test_wrong_names_and_settings(name, settings, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "plain"),
+    [
+        ("nes", {"population": np.int64(4), "sigma": jnp.asarray(0.1)}, {"population": 4, "sigma": 0.1}),
+        ("nes", {"population": 4, "subspace": ["clipped"]}, {"population": 4, "subspace": ("clipped",)}),
+        ("cdg", {"epsilon": np.array(1.0)}, {"epsilon": 1.0}),
+    ],
+)
+def test_settings_may_be_arrays_and_lists(name, settings, plain):
+    for one, other in zip(
+        *(jax.tree.leaves(lab.gradient(name, *GOOD, KEY, **s)) for s in (settings, plain)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cdg", "smoothed", "enumerated", "ste", "nes"])
+@pytest.mark.parametrize("kind", [np.int32, np.uint8, bool, np.float16, list])
+def test_inputs_of_any_real_type(name, kind):
+    """Whole numbers are the same inputs, whatever holds them."""
+    params, _, y = GOOD
+    x = np.random.default_rng(0).integers(0, 2, (len(y), 3))
+    given = x.tolist() if kind is list else x.astype(kind)
+    found, expected = (lab.gradient(name, params, one, y, KEY) for one in (given, x.astype(np.float32)))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_list_of_layers_gives_a_list_that_can_be_swept():
+    params, x, y = GOOD
+    direction = lab.gradient("ste", list(params), np.asarray(x), np.asarray(y))
+    assert isinstance(direction, list)
+    swept = lab.sweep(list(params), direction, np.asarray(x).tolist(), np.asarray(y).tolist(), [0.1])
+    np.testing.assert_array_equal(swept.losses, lab.sweep(params, tuple(direction), x, y, [0.1]).losses)
+
+
+def test_a_helper_has_random_numbers_of_its_own():
+    """A control variate made of the very directions that it is to correct would leave nothing to correct."""
+    params, x, y = GOOD
+    control = lab.gradient("nes", params, x, y, named(KEY, "nes"), population=500)
+    estimator = nes(population=64, sigma=0.3, control=control)
+    expected = estimator(KEY, params, jnp.zeros((), int), lambda moved: (lab.loss(moved, x, y), {})).gradient
+    found = lab.gradient("nes", params, x, y, KEY, population=64, sigma=0.3, control="nes")
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["smoothed", "cdg", "nes"])
+def test_floats_may_be_traced_and_do_not_compile_again(name):
+    params, x, y = GOOD
+    setting = "epsilon" if name == "cdg" else "sigma"
+    traced = jax.jit(lambda value: lab.estimator(name, **{setting: value})(KEY, params, x, y))(0.3)
+    for one, other in zip(
+        jax.tree.leaves(traced), jax.tree.leaves(lab.gradient(name, params, x, y, KEY, **{setting: 0.3})), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5)
+    before = table._compiled.cache_info().misses
+    lab.gradient(name, params, x, y, KEY, **{setting: 0.4})
+    assert table._compiled.cache_info().misses == before
+
+
+def test_one_hidden_layer_is_smoothed_without_a_key():
+    lab.gradient("smoothed", *problem((3, 4, 1)))
+
+
+def test_wrong_losses():
+    params, x, y = GOOD
+    for arguments, message in [
+        ((params, x[:, 0], y), "x must be [batch, 3]"),
+        ((params, x, y.T), "y must be ["),
+        ((None, x, y), "params must be a tuple of layers"),
+        (((), x, y), "params must be a tuple of layers"),
+    ]:
+        with pytest.raises(UserError) as caught:
+            lab.loss(*arguments)
+        assert message in str(caught.value)
+
+
 def test_wrong_inputs():
     params, x, y = GOOD
     linear = problem((3, 1))
@@ -170,6 +262,14 @@ def test_wrong_inputs():
         (("ste", *linear), "ste needs a layer with a sign"),
         (("cdg", params, x.at[0, 0].set(jnp.nan), y), "x holds numbers that are not finite"),
         (("cdg", params, x[:, :2], y), "x must be [batch, 3]"),
+        (("cdg", None, x, y), "params must be a tuple of layers"),
+        (("cdg", params, None, y), "x must be an array of real numbers."),
+        (("cdg", params, x, "abc"), "y must be an array of real numbers."),
+        (("cdg", params, x + 1j, y), "x must be an array of real numbers."),
+        (("cdg", params, [[1.0], [1.0, 2.0]], y), "x must be an array of real numbers."),
+        (("cdg", jax.tree.map(lambda leaf: leaf.astype(int), params), x, y), "params must be floats of one type"),
+        (("nes", params, x, y, 0), "key must be one random key"),
+        (("nes", params, x, y, jax.random.split(KEY, 3)), "key must be one random key"),
         (("enumerated", *problem((3, 11, 3, 1))), "hidden layer 1 is 11 wide; enumeration holds up to 10 units"),
     ]:
         with pytest.raises(UserError) as caught:

@@ -16,7 +16,10 @@ from jaxnas.report.lab_page import LabRecord, write_lab_report
 from jaxnas.train.workdir import write_json
 
 NAN, INF = float("nan"), float("inf")
-RANGE = "must be (smallest, largest, how many), numbers with 0 < smallest ≤ largest and a whole number from 1 on, not"
+RANGE = (
+    "must be (smallest, largest, how many), numbers with 0 < smallest ≤ largest and a whole number from 1 to "
+    "1,000,000, not"
+)
 WIDE = "the estimator enumerated is for widths up to 10, not"
 # Mistakes that any experiment with the setting refuses in the same words.
 SETTINGS = [

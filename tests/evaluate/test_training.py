@@ -39,6 +39,8 @@ SETTINGS = {
         ([1.0, 0.95], 1, 0.1, True),
         ([1.0, 0.8, 0.9, 0.85], 2, 0.1, True),
         ([1.0, 0.8, 0.9, 0.7], 2, 0.1, False),
+        ([1.0, 1.0], 1, 0.0, True),
+        ([1.0, float("nan")], 1, 0.1, True),
     ],
 )
 def test_stuck_means_no_better_than_before_the_window(losses, window, tolerance, stuck):

@@ -6,6 +6,8 @@ from typing import Any
 
 from jaxnas.core.errors import UserError
 
+MOST_RATES = 1_000_000
+
 
 def check_positive(name: str, value: float, usual: float = 0.1) -> None:
     """Raises UserError for what is no number, or not positive and finite."""
@@ -66,12 +68,12 @@ def checked_range(name: str, given: Sequence[Any]) -> tuple[float, float, int]:
         check_positive(name, smallest)
         check_positive(name, largest)
         check_count(name, number)
-        if smallest > largest:
+        if smallest > largest or number > MOST_RATES:
             raise ValueError
     except (TypeError, ValueError):  # also those of the checks: one sentence says it all
         raise UserError(
             f"{name} must be (smallest, largest, how many), numbers with 0 < smallest ≤ largest and a whole number "
-            f"from 1 on, not {given!r}."
+            f"from 1 to {MOST_RATES:,}, not {given!r}."
         ) from None
     return smallest, largest, number
 

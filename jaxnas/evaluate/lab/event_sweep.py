@@ -106,7 +106,8 @@ def sweep(params: Params, direction: Params, x: Array, y: Array, rates: Any) -> 
         not finite, and for whatever sign_network.check finds.
     """
     rates = _checked_rates(rates)
-    sign_network.check(params, x, y)
+    params, x, y = sign_network.checked(params, x, y)
+    direction = tuple(direction) if isinstance(direction, list) else direction
     problem = _Problem(_layers(params, direction), np.asarray(x), np.asarray(y, np.float64).reshape(len(x), -1))
     edges = np.union1d(rates, np.linspace(0, rates[-1], UNIFORM + 1)[1:-1])
     bins = _bins(problem, edges)
@@ -115,7 +116,10 @@ def sweep(params: Params, direction: Params, x: Array, y: Array, rates: Any) -> 
 
 
 def _checked_rates(rates: Any) -> np.ndarray:
-    values = np.asarray(rates, np.float64)
+    try:
+        values = np.asarray(rates, np.float64)
+    except (TypeError, ValueError):
+        raise UserError("rates must be a list of learning rates, all of them numbers.") from None
     if values.ndim != 1 or not values.size:
         raise UserError(f"rates must be a list of at least one learning rate, but their shape is {values.shape}.")
     if not np.isfinite(values).all() or values[0] <= 0 or (np.diff(values) <= 0).any():

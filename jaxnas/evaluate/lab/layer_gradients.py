@@ -126,7 +126,9 @@ def _nes(layer: Layer, settings: Mapping[str, Any], coordinates: int) -> Gradien
             changed["control"] = found[settings["control"]]
         if "shift" in settings:
             direction = found[settings["shift"]]["kernel"]
-            changed["shift"] = {"kernel": -SHIFT * jnp.linalg.norm(kernel) * direction / jnp.linalg.norm(direction)}
+            length = jnp.linalg.norm(direction)
+            step = direction * (jnp.linalg.norm(kernel) / jnp.where(length > 0, length, 1))
+            changed["shift"] = {"kernel": -SHIFT * step}
         if "subspace" in settings:
             changed["subspace"] = tuple(found[name] for name in settings["subspace"])
         return _estimate(nes(**{**settings, **changed}), layer, key, params, batch)

@@ -164,6 +164,8 @@ def _ranking(reached: Mapping[str, np.ndarray]) -> str:
     order = sorted(reached, key=lambda name: -reached[name].mean())
     behind = (number for number, name in enumerate(order) if clearly_above(reached[order[0]], reached[name]))
     tied = order[: next(behind, len(order))]
+    if reached[order[0]].mean() <= 0:
+        return "no estimator lowers the loss."
     named = [f"{name} ({reached[name].mean():.3g})" for name in tied]
     if len(tied) == len(order) > 1:
         return f"no estimator is clearly ahead; {named[0]} lowers the loss most and {order[-1]} least."

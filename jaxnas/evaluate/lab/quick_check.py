@@ -62,9 +62,11 @@ def _conclude(
         widest, others = only_finite({titles[label]: float(row[-1][0]) for label, row in found.items()})
         best = max(widest, key=lambda title: widest[title], default=None)
         start = f"At width {dims[-1]} and rate {rate:g}"
-        sentences.append(
-            f"{start}, {best} lowers the loss of {student} students most, by {widest[best]:.3g} on average.{others}"
-            if best is not None
-            else f"{start} no estimator's loss decrease on {student} students is finite."
-        )
+        if best is None:
+            sentences.append(f"{start} no estimator's loss decrease on {student} students is finite.")
+        elif widest[best] <= 0:
+            sentences.append(f"{start} no estimator lowers the loss of {student} students on average.{others}")
+        else:
+            decrease = f"by {widest[best]:.3g} on average"
+            sentences.append(f"{start}, {best} lowers the loss of {student} students most, {decrease}.{others}")
     return Findings(numbers, tuple(sentences), tuple(figures), tuple(tables))

@@ -6,7 +6,6 @@ sign everywhere else), uniform or weighted by importance, each normalised to len
 rates. What ten batches suggested is counted over many, with Wilson's confidence intervals.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from jaxnas.core.keys import at_step, named
+from jaxnas.core.threads import kept
 from jaxnas.core.types import Params
 from jaxnas.evaluate import lab
 from jaxnas.evaluate.lab import checks, contenders
@@ -44,7 +44,7 @@ def stochastic_rounding(
     grid = np.unique(np.linspace(*checks.checked_range("rates", rates)))
     cells = contenders.grid(student=STUDENTS, batch=range(batches))
 
-    @functools.cache  # trained when the first cell needs it
+    @kept  # trained when the first cell needs it
     def student_of(kind: str) -> Student:
         return make_student(seed, 0, width, layers, pretrained=kind == "pretrained", steps=pretraining)
 

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
 from jaxnas.core.errors import UserError, choose, unknown
+from jaxnas.core.keys import named
 from jaxnas.core.types import Array, GradEstimator, Key, Params
 from jaxnas.estimators.coordinate import coordinate_differences
 from jaxnas.estimators.enumeration import enumerated
@@ -23,6 +26,7 @@ from jaxnas.estimators.nes import check_settings, nes
 from jaxnas.estimators.smoothed import smoothed
 from jaxnas.estimators.stochastic import mean_of_draws
 from jaxnas.estimators.structured import structured_differences
+from jaxnas.evaluate.lab.checks import check_count, check_flag, check_number, check_text
 from jaxnas.layers.backend import compiler_options
 from jaxnas.networks import sign_network
 from jaxnas.networks.sign_tiles import tiled_loss
@@ -35,13 +39,14 @@ Objective = Callable[[Params], tuple[Array, dict[str, Array]]]
 class Row(NamedTuple):
     """An estimator. make: settings, all with defaults -> (key, params, x, y) -> gradient.
 
-    draws: whether it needs a key. through_signs: whether it needs a layer with a sign. source: where it comes from.
+    draws_from: the fewest layers with which it draws, and needs a key; None where it never does.
+    through_signs: whether it needs a layer with a sign. source: where it comes from.
     """
 
     make: Callable[..., Gradient]
     about: str
     source: str
-    draws: bool = False
+    draws_from: int | None = None
     through_signs: bool = False
 
 
@@ -113,11 +118,12 @@ def natural_evolution(
     shift: sampling starts from where a step of length `step` against that gradient leads.
     """
     check_settings(population, sigma, antithetic, shaping, baseline, orthogonal, chunk)
-    named = [name for name in (control, shift, *subspace) if name is not None]
-    others = {name: ste(surrogate=name) if name in SURROGATES else estimator(name) for name in named}
+    _positive("step", step)
+    helpers = [name for name in (control, shift, *subspace) if name is not None]
+    others = {name: ste(surrogate=name) if name in SURROGATES else estimator(name) for name in helpers}
 
     def run(key, params, x, y):
-        found = {name: other(key, params, x, y) for name, other in others.items()}
+        found = {name: other(named(key, name), params, x, y) for name, other in others.items()}
         return _run(
             nes(
                 population=population,
@@ -156,17 +162,17 @@ def exact(*, sigma: float = 0.1) -> Gradient:
 
 
 def _positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
+    if not isinstance(value, Tracer) and not 0 < value < math.inf:
         raise UserError(f"{name} must be positive and finite, not {value}; 0.1 is a usual value.")
 
 
 TABLE: Mapping[str, Row] = {
     "ste": Row(ste, "straight-through, with any surrogate derivative", "Bengio et al. 2013", through_signs=True),
-    "sr_ste": Row(sr_ste, "straight-through with stochastic rounding, averaged", "Courbariaux et al. 2016", True, True),
+    "sr_ste": Row(sr_ste, "straight-through with stochastic rounding, averaged", "Courbariaux et al. 2016", 1, True),
     "cdg": Row(cdg, "coordinate differences, by the network's structure", "Kim et al. 2020 (BinaryDuo), eq. 5"),
     "cdg_naive": Row(cdg_naive, "coordinate differences, two losses a parameter", "Kim et al. 2020 (BinaryDuo), eq. 5"),
-    "nes": Row(natural_evolution, "natural evolution strategies", "Wierstra et al. 2014; Salimans et al. 2017", True),
-    "smoothed": Row(smooth, "NES with an infinite population, by conditional expectation", "see docs/lab.md", True),
+    "nes": Row(natural_evolution, "natural evolution strategies", "Wierstra et al. 2014; Salimans et al. 2017", 1),
+    "smoothed": Row(smooth, "NES with an infinite population, by conditional expectation", "see docs/lab.md", 3),
     "enumerated": Row(exact, "NES with an infinite population, by enumeration", "see docs/lab.md"),
 }
 
@@ -184,36 +190,82 @@ def _defaults(row: Row) -> dict[str, Any]:
 def estimator(name: str, **settings: Any) -> Gradient:
     """The pure function (key, params, x, y) -> gradient of a row, for use inside jit, vmap and scan.
 
-    Raises UserError for an unknown name or setting (with the nearest one) and for values that do not fit.
+    Settings whose default is a float may be traced. Raises UserError for an unknown name or setting (with the nearest
+    one) and for values that do not fit.
     """
-    row = choose("estimator", name, TABLE)
-    open_ended = any(
-        one.kind is inspect.Parameter.VAR_KEYWORD for one in inspect.signature(row.make).parameters.values()
-    )
+    return choose("estimator", name, TABLE).make(**_checked_settings(name, settings))
+
+
+def _checked_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a row as plain values: numbers, texts, and tuples of texts."""
+    make = choose("estimator", name, TABLE).make
+    defaults = _defaults(TABLE[name])
+    open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in inspect.signature(make).parameters.values())
     for setting in settings:
-        if setting not in _defaults(row) and not open_ended:
-            raise unknown(f"setting of {name}", setting, _defaults(row))
-    return row.make(**settings)
+        if setting not in defaults and not open_ended:
+            raise unknown(f"setting of {name}", setting, defaults)
+    return {setting: _checked_value(setting, value, defaults.get(setting, 1.0)) for setting, value in settings.items()}
+
+
+def _checked_value(setting: str, value: Any, default: Any) -> Any:
+    """A value of the kind of the setting's default; raises UserError for one of another kind."""
+    if isinstance(value, Tracer):
+        if isinstance(default, float):
+            return value
+        raise UserError(f"{setting} must be known when the program is compiled, so that it cannot be traced.")
+    if isinstance(value, np.generic | np.ndarray | jax.Array) and np.ndim(value) == 0:
+        value = value.item()
+    kinds = {bool: (check_flag, ()), int: (check_count, (0,)), float: (check_number, ()), str: (check_text, ())}
+    if type(default) in kinds:
+        check, more = kinds[type(default)]
+        check(setting, value, *more)
+    elif isinstance(default, tuple):
+        if not isinstance(value, tuple | list) or not all(isinstance(one, str) for one in value):
+            raise UserError(f"{setting} must be a tuple of names, not {value!r}.")
+        value = tuple(value)
+    elif value is not None and not isinstance(value, str):
+        raise UserError(f"{setting} must be a name or None, not {value!r}.")
+    return value
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(name: str, settings: tuple[tuple[str, Any], ...]) -> Gradient:
-    return jax.jit(estimator(name, **dict(settings)), compiler_options=compiler_options())
+def _compiled(name: str, static: tuple[tuple[str, Any], ...]) -> Callable[..., Params]:
+    """(floats, key, params, x, y) -> gradient; floats are settings that may change without compiling again."""
+
+    def run(floats: Mapping[str, Array], key: Key, params: Params, x: Array, y: Array) -> Params:
+        found = estimator(name, **dict(static), **floats)(key, params, x, y)
+        return jax.tree.map(lambda leaf, weight: leaf.astype(weight.dtype), found, params)
+
+    return jax.jit(run, compiler_options=compiler_options())
 
 
 def gradient(name: str, params: Params, x: Array, y: Array, key: Key | None = None, **settings: Any) -> Params:
     """The gradient of the mean squared error by the estimator of that name, shaped as params.
 
-    key: needed by estimators that draw. settings: see `estimators()`. The program is compiled once for each name,
-    settings and shapes. Raises UserError, before anything runs, for whatever is wrong with the arguments.
+    key: needed by estimators that draw. settings: see `estimators()`. The program is compiled once for each name, for
+    settings that are not floats, and for shapes. Raises UserError, before anything runs, for whatever is wrong with the
+    arguments.
     """
-    compiled = _compiled(name, tuple(sorted(settings.items())))
-    params = tuple(params)
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    sign_network.check(params, x, y)
+    settings = _checked_settings(name, settings)
+    estimator(name, **settings)  # refuses values that do not fit
     row = TABLE[name]
-    if row.through_signs and len(params) < 2:
+    floats = {one: float(value) for one, value in settings.items() if isinstance(_defaults(row).get(one), float)}
+    static = tuple(sorted((one, value) for one, value in settings.items() if one not in floats))
+    layers, x, y = sign_network.checked(params, x, y)
+    if row.through_signs and len(layers) < 2:
         raise UserError(f"{name} needs a layer with a sign, but this network has one layer, which has none.")
-    if row.draws and key is None:
+    if row.draws_from is not None and len(layers) >= row.draws_from and key is None:
         raise UserError(f"{name} draws at random: give it a key, such as jax.random.key(0).")
-    return compiled(jax.random.key(0) if key is None else key, params, x, y)
+    weights = layers[0]["kernel"].dtype
+    x, y = (jnp.asarray(each, weights) for each in (x, y))
+    found = _compiled(name, static)(floats, jax.random.key(0) if key is None else _one_key(key), layers, x, y)
+    return found if isinstance(params, tuple) else list(found)
+
+
+def _one_key(key: Any) -> Key:
+    if isinstance(key, jax.Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+            return key
+        if key.dtype == jnp.uint32 and key.shape == (2,):  # as made by jax.random.PRNGKey
+            return jax.random.wrap_key_data(key)
+    raise UserError("key must be one random key, such as jax.random.key(0).")

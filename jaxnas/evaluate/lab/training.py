@@ -4,6 +4,7 @@ Whoever changes begins anew: fresh moments, and a learning rate that falls from 
 are left. What that alone is worth is told by a plan that changes from an estimator to itself.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -112,10 +113,15 @@ def training(
 
 
 def is_stuck(losses: Sequence[float], window: int, tolerance: float) -> bool:
-    """Whether the lowest of the last `window` losses is not lower, by a share, than the lowest before them."""
+    """Whether the lowest of the last `window` losses is not lower, by a share, than the lowest before them.
+
+    Losses that are not finite count as infinite.
+    """
     if len(losses) <= window:
         return False
-    return min(losses[-window:]) > (1 - tolerance) * min(losses[:-window])
+    parts = losses[-window:], losses[:-window]
+    latest, before = (min(filter(math.isfinite, part), default=math.inf) for part in parts)
+    return latest >= (1 - tolerance) * before
 
 
 def _stretch(
