@@ -131,7 +131,7 @@ def test_settings_that_small_replaces_are_not_lost_in_silence(tmp_path):
     flags = [*without_settings, "--config.small=True", "--config.settings.batches=1"]
     done = subprocess.run(flags, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and not (tmp_path / "run").exists()
-    assert done.stderr == "settings.batches does not count with small=True; give --config.when_small.batches.\n"
+    assert done.stderr == "settings.batches does not count with small=True; give --config.when_small.batches instead.\n"
 
 
 def test_a_changed_config_is_refused(finished, capsys):
