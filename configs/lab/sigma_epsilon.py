@@ -1,9 +1,9 @@
 """How do the noise of NES and the step of coordinate differences change the gradient and what a step along it gains?
 
 Command: python launch/lab.py --config=configs/lab/sigma_epsilon.py --workdir=runs/sigma_epsilon
-Expected time: 30 seconds with --config.small=True on one CPU core; about 20 minutes in full, estimated.
-Expected result: With small=True: on pretrained students σ = 0.005 gets four times as far as 0.5 (0.00087 against
-    0.00019); on raw ones neither σ nor ε matters.
+Expected time: 30 seconds with --config.small=True on one CPU core; 13 minutes in full.
+Expected result: Pretrained students of width 32: smoothed lowers the loss by 0.00203 at σ = 0.001 and by 0.00005
+    at 0.1 and above. On raw ones neither σ nor ε matters much.
 """
 
 from configs.lab import common

@@ -1,9 +1,9 @@
 """Which estimator trains a student furthest, and does it help to change to NES where the STE is stuck?
 
 Command: python launch/lab.py --config=configs/lab/training.py --workdir=runs/training
-Expected time: 25 seconds with --config.small=True on one CPU core; the full one has not been timed.
-Expected result: With small=True: SwishSign reaches the lowest loss (0.076), and the vanilla STE gets stuck on
-    both students.
+Expected time: 25 seconds with --config.small=True on one CPU core; 6 minutes in full.
+Expected result: SwishSign reaches the lowest loss (0.034; the vanilla STE 0.109). Where that is stuck, NES goes on to
+    0.099, the STE begun anew to 0.106.
 """
 
 from configs.lab import common
