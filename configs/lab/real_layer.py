@@ -3,7 +3,7 @@
 Command: python launch/lab.py --config=configs/lab/real_layer.py --workdir=runs/real_layer
 Expected time: 55 seconds with --config.small=True on one CPU core; 20 minutes in full.
 Expected result: On trained networks (97 % accurate) NES with the STE as control variate and CDG lower the loss most
-    through three signs, SwishSign and polynomial STEs through one, and stochastic rounding does worst.
+    through three signs, SwishSign and polynomial STEs through one, where stochastic rounding does worst.
 
 CIFAR-10 instead of the digits: --config.settings.data=cifar10, prepared as the README tells, or data=npz with a path.
 """
