@@ -22,7 +22,7 @@ def test_counts_by_hand():
     found = {name: one["count"] for name, one in counts(before, ste, rounded).items()}
     assert found == {
         "rounding beats the STE for some N": 2,
-        "rounding beats the STE for N = 1": 1,
+        "rounding beats the STE for the smallest N": 1,
         "rounding beats the STE for the largest N": 1,
         "the STE lowers the loss": 2,
         "rounding lowers the loss for every N": 1,

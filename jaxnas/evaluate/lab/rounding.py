@@ -103,7 +103,7 @@ def counts(before: np.ndarray, ste: np.ndarray, rounded: np.ndarray) -> dict[str
     below = rounded < before[:, None]
     events = {
         "rounding beats the STE for some N": (rounded < ste[:, None]).any(axis=1),
-        "rounding beats the STE for N = 1": rounded[:, 0] < ste,
+        "rounding beats the STE for the smallest N": rounded[:, 0] < ste,
         "rounding beats the STE for the largest N": rounded[:, -1] < ste,
         "the STE lowers the loss": ste < before,
         "rounding lowers the loss for every N": below.all(axis=1),
