@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 Key = jax.Array  # a typed key, as made by jax.random.key
@@ -57,16 +58,21 @@ GradEstimator = Callable[[Key, Logits, Array, Objective], Estimate]  # (key, log
 class Space(NamedTuple):
     """What can be chosen. `shapes` gives {part: (choices, options)}; everything else follows from it and `decode`.
 
-    decode: logits -> nearest valid architecture; jit- and vmap-able, and the inverse of `spaces.space.encode`.
-    canonical, parse: architecture <-> its canonical string (one string per architecture).
+    allowed: {part: bool [choices, options]}, which options a choice has at all.
     size: the number of valid architectures, exact.
+    decode: logits -> nearest valid architecture; jit- and vmap-able, and the inverse of `spaces.space.encode`.
+    best: scores {part: [choices, options]} -> the valid architecture with the largest sum of scores, where a choice
+        that stands for "nothing here" (an edge that is not kept) scores 0. `decode` is `best` of log-probabilities.
+    canonical, parse: architecture <-> its canonical string (one string per architecture).
     """
 
     name: str
     shapes: Mapping[str, tuple[int, int]]
     options: Mapping[str, tuple[str, ...]]
+    allowed: Mapping[str, np.ndarray]
     size: int
     decode: Callable[[Logits], Architecture]
+    best: Callable[[Logits], Architecture]
     canonical: Callable[[Architecture], str]
     parse: Callable[[str], Architecture]
 
@@ -78,8 +84,11 @@ class Network(NamedTuple):
     apply: (params, gates, images [batch, height, width, channels]) -> class logits [batch, classes].
     active: gates -> a pytree shaped as params whose boolean leaves broadcast against the parameters and tell which
         took part under these gates (all true where the whole mixture runs).
+    importance: params -> {part: [choices, options]}, the squared norm of the weights that an option adds to the one
+        before it; None where options do not share weights (see `networks.superkernel_supernet`).
     """
 
     init: Callable[[Key], Params]
     apply: Callable[[Params, Gates, Array], Array]
     active: Callable[[Gates], PyTree]
+    importance: Callable[[Params], Mapping[str, Array]] | None = None
