@@ -3,7 +3,7 @@
 import platform
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +14,16 @@ import numpy as np
 
 from jaxnas import __version__
 from jaxnas.core.keys import named
-from jaxnas.core.types import Architecture
+from jaxnas.core.types import Architecture, Array
 from jaxnas.costs.counting import network_cost
-from jaxnas.evaluate.retrain import TrainingData, evaluate
+from jaxnas.evaluate.retrain import TrainingData, accuracy_on, evaluate
 from jaxnas.limits import Config
 from jaxnas.plan import Plan, plan
 from jaxnas.report.page import write_report
 from jaxnas.report.record import RunRecord
-from jaxnas.spaces.cell import cell_edges, genotype
-from jaxnas.spaces.genotype import format_genotype
+from jaxnas.search.monitor import sound
+from jaxnas.search.objectives import SearchState
+from jaxnas.spaces.cell import PARTS, cell_edges
 from jaxnas.spaces.space import random
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog
@@ -50,12 +51,12 @@ class Session:
         self.made, self.folder, self.log, self.stop = made, folder, log, stop
         self.steps_before = 0
 
-    def train(self, task: Task, shapes: RunState, data: Any, seeds: tuple[int, ...], name: str) -> Outcome:
-        """Runs one task of the run, from its newest checkpoint on if it has one."""
+    def train(self, task: Task, shapes: RunState, data: Any, seeds: tuple[int, ...], before: Any = ()) -> Outcome:
+        """Runs one task of the run, from its newest checkpoint on if it has one; before: the learners it continues."""
         around = Surroundings(seeds, self.made.cadence, self.log, self.stop)
         keep = self.made.config["checkpoint"]["keep"]
-        with Checkpoints(self.folder / "checkpoints" / name, keep=keep) as checkpoints:
-            outcome = train(task, shapes, data, around, checkpoints, self.steps_before)
+        with Checkpoints(self.folder / "checkpoints" / task.name, keep=keep) as checkpoints:
+            outcome = train(task, shapes, data, around, checkpoints, self.steps_before, before)
         self.steps_before += task.steps
         return outcome
 
@@ -80,17 +81,24 @@ def search(config: Config, workdir: str | Path) -> Mapping[str, Any]:
 
 def _run(session: Session) -> Mapping[str, Any]:
     made = session.made
-    searched = session.train(made.task, made.shapes, made.search_data(), made.seeds, "search")
-    found = jax.vmap(made.method.derive)(searched.run.learner)
+    searched = _search(session)
+    final, method = searched.run.learner, made.stages[-1].method
+    found = jax.vmap(lambda state: method.derive(sound(state)))(final)
     chosen = {seed: {"found": jax.tree.map(lambda leaf, i=i: leaf[i], found)} for i, seed in enumerate(made.seeds)}
-    _announce(session, {seed: of_seed["found"] for seed, of_seed in chosen.items()})
+    variants = jax.vmap(lambda state: method.variants(sound(state)))(final) if method.variants else {}
+    _announce(session, {seed: of_seed["found"] for seed, of_seed in chosen.items()}, variants)
     if made.config["retrain"]["random_baseline"]:
         for seed, of_seed in chosen.items():
             of_seed["random"] = random(made.space, named(jax.random.key(seed), "random_baseline"))
     trained: dict[str, list[Trained]] = {"found": [], "random": []}
-    for seed, of_seed in chosen.items():
+    for number, (seed, of_seed) in enumerate(chosen.items()):
+        state = jax.tree.map(lambda leaf, number=number: leaf[number], final)
         for kind, architecture in of_seed.items():
-            trained[kind].append(_train_architecture(session, architecture, seed, kind))
+            one = _train_architecture(session, architecture, seed, kind)
+            if made.recipe.epochs == 0 and method.child is not None:
+                inherited = _inherited_accuracy(made, method.child, state, architecture)
+                one = one._replace(entry=one.entry | {"inherited_accuracy": inherited})
+            trained[kind].append(one)
     result = _result(made, searched, trained)
     history = {name: np.asarray(values) for name, values in searched.run.history.items()}
     record = RunRecord(
@@ -98,7 +106,8 @@ def _run(session: Session) -> Mapping[str, Any]:
         result=result,
         history=history,
         options=made.space.options,
-        edges=cell_edges(made.config["space"]["nodes"]),
+        edges=cell_edges(made.config["space"]["nodes"]) if set(made.space.options) == set(PARTS) else (),
+        rows=made.family.rows,
         retraining={
             kind: _stacked([one.history for one in entries])
             for kind, entries in trained.items()
@@ -110,12 +119,51 @@ def _run(session: Session) -> Mapping[str, Any]:
     return result
 
 
-def _announce(session: Session, found: Mapping[int, Architecture]) -> None:
-    """Tells and writes what the search found, before hours may be spent on training it."""
-    genotypes = {seed: format_genotype(genotype(session.made.space, one)) for seed, one in found.items()}
+def _search(session: Session) -> Outcome:
+    """Runs the stages of the search one after another; the outcome is the last one's, with the history of all."""
+    made = session.made
+    outcomes: list[Outcome] = []
+    for stage in made.stages:
+        before = outcomes[-1].run.learner if outcomes else ()
+        outcomes.append(session.train(stage.task, stage.shapes, made.search_data(), made.seeds, before))
+    last = outcomes[-1].run
+    history = {
+        name: jnp.concatenate([one.run.history[name] for one in outcomes], axis=1)
+        for name in last.history
+        if all(name in one.run.history for one in outcomes)
+    }
+    seconds = {name: sum(one.seconds[name] for one in outcomes) for name in outcomes[-1].seconds}
+    return Outcome(last._replace(history=history), seconds)
+
+
+def _announce(session: Session, found: Mapping[int, Architecture], variants: Mapping[str, Architecture]) -> None:
+    """Tells and writes what the search found, before hours may be spent on training it.
+
+    variants: {name: architectures with a leading axis of seeds}, written beside what was found.
+    """
+    describe = session.made.family.describe
+    genotypes: dict[Any, Any] = {seed: describe(one) for seed, one in found.items()}
     for seed, text in genotypes.items():
         print(f"found by seed {seed}: {text}", file=sys.stderr)
+    for name, architectures in variants.items():
+        of_seeds = [jax.tree.map(lambda leaf, i=i: leaf[i], architectures) for i in range(len(found))]
+        genotypes[name] = {seed: describe(one) for seed, one in zip(found, of_seeds, strict=True)}
     write_json(session.folder / "genotypes.json", genotypes)
+
+
+def _inherited_accuracy(
+    made: Plan, child: Callable[..., Array], state: SearchState, architecture: Architecture
+) -> float:
+    """Accuracy on the test split with the weights of the supernet, normalised by the statistics of the batches."""
+    test = TrainingData(jnp.asarray(made.dataset.x_test), jnp.asarray(made.dataset.y_test))
+    accuracy = accuracy_on(
+        lambda of, images: child(*of, images),
+        (state, architecture),
+        test,
+        batch_size=made.config["batch_size"],
+        augmentation=made.augmentation,
+    )
+    return float(accuracy)
 
 
 def _train_architecture(session: Session, architecture: Architecture, seed: int, kind: str) -> Trained:
@@ -124,19 +172,18 @@ def _train_architecture(session: Session, architecture: Architecture, seed: int,
     With no epochs to train for, only its cost is told.
     """
     made = session.made
-    cells = genotype(made.space, architecture)
     image_shape = made.dataset.x_test.shape[1:]
     entry = {
-        "genotype": format_genotype(cells),
+        "genotype": made.family.describe(architecture),
         "architecture": made.space.canonical(architecture),
-        "cost": network_cost(made.network(cells, axis_name=None), image_shape)._asdict(),
+        "cost": network_cost(made.family.network(architecture, None), image_shape)._asdict(),
         "retrained_accuracy": None,
     }
     if made.recipe.epochs == 0:
         return Trained(entry, {}, {"compile": 0.0, "run": 0.0})
-    network, task = made.training(cells, f"{kind}_seed_{seed}")
+    network, task = made.training(architecture, f"{kind}_seed_{seed}")
     data = TrainingData(jnp.asarray(made.dataset.x_train), jnp.asarray(made.dataset.y_train))
-    outcome = session.train(task, rehearse(task, data), data, (seed,), task.name)
+    outcome = session.train(task, rehearse(task, data), data, (seed,))
     variables = jax.tree.map(lambda leaf: leaf[0], outcome.run.learner.variables)
     test = TrainingData(jnp.asarray(made.dataset.x_test), jnp.asarray(made.dataset.y_test))
     accuracy = evaluate(

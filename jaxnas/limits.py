@@ -18,11 +18,12 @@ class Limit(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A field's type, in words that follow "must be", the Python types that have it, and its limit."""
+    """A field's type, in words that follow "must be", the Python types that have it, its limit and that of entries."""
 
     words: str
     types: tuple[type, ...]
     limit: Limit | None = None
+    entry: "Field | None" = None
 
 
 def _at_least(least: int) -> Limit:
@@ -41,8 +42,13 @@ def _number(limit: Limit) -> Field:
     return Field("a number", (int, float), limit)
 
 
+def _tuple_of(entry: Field) -> Field:
+    return Field(f"a tuple, each entry {entry.words}", (tuple, list), None, entry)
+
+
 FLAG = Field("True or False", (bool,))
 TEXT = Field("a text", (str,))
+TUPLE = Field("a tuple of names", (tuple, list))
 FIELDS = {
     "seed": _integer(Limit(f"from 0 to {2**31 - 1}", lambda value: 0 <= value < 2**31)),  # a key is made of 32 bits
     "num_seeds": _integer(_at_least(1)),
@@ -52,10 +58,9 @@ FIELDS = {
     "synchronize_statistics": FLAG,
     "method.name": TEXT,
     "space.name": TEXT,
-    "space.channels": _integer(_at_least(2)),
-    "space.layers": _integer(_at_least(1)),
-    "space.nodes": _integer(_at_least(1)),
-    "space.operations": Field("a tuple of names", (tuple, list)),
+    "monitor.skips": _integer(_at_least(0)),  # 0: never stop because of identities
+    "monitor.curvature": FLAG,
+    "monitor.curvature_growth": _number(_at_least(0)),  # 0: never stop because of the curvature
     "data.name": TEXT,
     "data.path": TEXT,
     "data.train_fraction": _number(Limit("above 0 and below 1", lambda value: 0 < value < 1)),
@@ -64,9 +69,6 @@ FIELDS = {
     "data.cutout": _integer(_at_least(0)),
     "retrain.epochs": _integer(_at_least(0)),  # 0: what was found is not trained
     "retrain.batch_size": _integer(_at_least(1)),
-    "retrain.channels": _integer(_at_least(2)),
-    "retrain.layers": _integer(_at_least(1)),
-    "retrain.auxiliary": FLAG,
     "retrain.auxiliary_weight": _number(_at_least(0)),
     "retrain.drop_path": _number(BELOW_ONE),
     "retrain.cutout": _integer(_at_least(0)),
@@ -79,7 +81,18 @@ FIELDS = {
     "checkpoint.every_seconds": _number(_at_least(0)),
     "checkpoint.keep": _integer(_at_least(1)),
 }
-# Fields that some methods have; which ones a method needs is the signature of its function in methods.py.
+# Fields that some spaces have; which ones a space needs is the signature of its function in networks/families.py.
+SPACE_FIELDS = {
+    "space.channels": _integer(_at_least(2)),
+    "space.layers": _integer(_at_least(1)),
+    "space.nodes": _integer(_at_least(1)),
+    "space.operations": TUPLE,
+    "space.reduce_operations": TUPLE,
+    "retrain.channels": _integer(_at_least(2)),
+    "retrain.layers": _integer(_at_least(1)),
+    "retrain.auxiliary": FLAG,
+}
+# Fields that some methods have; which ones a method needs is the signature of its function in methods/.
 METHOD_FIELDS = {
     "method.order": _integer(Limit("1 or 2", lambda value: value in (1, 2))),
     "method.hessian": TEXT,
@@ -93,6 +106,24 @@ METHOD_FIELDS = {
     "method.temperature": _number(POSITIVE),
     "method.final_temperature": _number(POSITIVE),
     "method.bare_gates": FLAG,
+    "method.draw": TEXT,
+    "method.credit": TEXT,
+    "method.samples": _integer(_at_least(1)),
+    "method.fix_above": _number(Limit("above 0 and at most 1", lambda value: 0 < value <= 1)),
+    "method.partial": _integer(_at_least(1)),
+    "method.warmup_epochs": _integer(_at_least(0)),
+    "method.stage_layers": _tuple_of(_integer(_at_least(1))),
+    "method.stage_channels": _tuple_of(_integer(_at_least(2))),
+    "method.stage_operations": _tuple_of(_integer(_at_least(1))),
+    "method.stage_dropout": _tuple_of(_number(BELOW_ONE)),
+    "method.skips": _integer(_at_least(0)),
+    "method.gates": TEXT,
+    "method.every": _integer(_at_least(1)),
+    "method.distribution_learning_rate": _number(POSITIVE),
+    "method.sampler": TEXT,
+    "method.estimator": TEXT,
+    "method.scale": _number(POSITIVE),
+    "method.single_level": FLAG,
     "method.candidates": _integer(_at_least(1)),
 }
 # The config of a lab experiment; every_seconds and keep are the only fields of checkpoint there.
@@ -108,9 +139,9 @@ LAB_FIELDS = {
 def check_fields(config: Config) -> None:
     """Raises UserError for the first field that is unknown, missing, of another type or outside its limit."""
     values = dict(_flat(config))
-    known = FIELDS | METHOD_FIELDS
+    known = FIELDS | SPACE_FIELDS | METHOD_FIELDS
     for name in values:
-        if name not in known and not name.startswith("method."):
+        if name not in known and not name.startswith(("method.", "space.")):
             raise unknown("config field", name, known)
     for name, field in known.items():
         if name in values or name in FIELDS:
@@ -140,6 +171,8 @@ def _check_field(values: Mapping[str, Any], name: str, field: Field) -> None:
         raise UserError(f"{name} must be {field.words}, not {value!r}.")
     if field.limit is not None and not field.limit.holds(value):
         raise UserError(f"{name} must be {field.limit.words}, not {value}.")
+    for number, one in enumerate(value if field.entry else ()):
+        _check_field({f"{name}[{number}]": one}, f"{name}[{number}]", field.entry)
 
 
 def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

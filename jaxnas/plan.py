@@ -3,7 +3,6 @@
 This and `experiment` are where the config ends; everything else takes explicit arguments.
 """
 
-import functools
 import hashlib
 import inspect
 import json
@@ -13,45 +12,49 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from jaxnas.core.errors import UserError, choose
-from jaxnas.core.types import Array, PyTree, Space
+from jaxnas.core.types import Architecture, Array, PyTree, Space
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.sources import Dataset, load
 from jaxnas.evaluate.retrain import Recipe, training_task
 from jaxnas.limits import Config, check_fields
-from jaxnas.methods import METHODS, Method, Setup
-from jaxnas.networks.cell_network import CellNetwork
-from jaxnas.networks.cell_supernet import cell_supernet
-from jaxnas.spaces.cell import cell_space, genotype
-from jaxnas.spaces.genotype import Genotype
+from jaxnas.methods import METHODS, Arch, Method, Setup, Stage, Weights
+from jaxnas.networks.families import FAMILIES
+from jaxnas.networks.family import Family, Images
+from jaxnas.search.monitor import Limits, curvature
+from jaxnas.search.objectives import classification
 from jaxnas.spaces.space import random
 from jaxnas.train.loop import Cadence
 from jaxnas.train.parallel import Devices, check_devices, check_platform
 from jaxnas.train.search_task import SearchData, search_task
 from jaxnas.train.task import Task, rehearse
 
-SPACES = {"darts": cell_space}
+
+class PlannedStage(NamedTuple):
+    """A stage of the search: its method, its task, and a RunState of shapes, as `rehearse` gives for it."""
+
+    method: Method
+    task: Task
+    shapes: PyTree
 
 
 class Plan(NamedTuple):
     """Everything that a run needs.
 
     config: all fields, and the data's fingerprint as data.sha256. halves: the training split's rows for the weights
-    and for the architecture. shapes: a RunState of shapes, as `rehearse` gives for `task`.
+    and for the architecture. stages: the search, one task after another.
     """
 
     config: Mapping[str, Any]
     seeds: tuple[int, ...]
-    space: Space
+    family: Family
     dataset: Dataset
     halves: tuple[Array, Array]
     devices: Devices
-    method: Method
-    task: Task
-    shapes: PyTree
-    network: functools.partial[CellNetwork]
+    stages: tuple[PlannedStage, ...]
     recipe: Recipe
     augmentation: Augmentation
     cadence: Cadence
@@ -60,9 +63,15 @@ class Plan(NamedTuple):
         """The training split on the device."""
         return SearchData(jnp.asarray(self.dataset.x_train), jnp.asarray(self.dataset.y_train), *self.halves)
 
-    def training(self, genotype: Genotype, name: str) -> tuple[CellNetwork, Task]:
-        """The stand-alone network of a genotype and the task of training it on the whole training split."""
-        network = self.network(genotype)
+    @property
+    def space(self) -> Space:
+        """What is searched."""
+        return self.family.space
+
+    def training(self, architecture: Architecture, name: str) -> tuple[nn.Module, Task]:
+        """The stand-alone network of an architecture and the task of training it on the whole training split."""
+        axis_name = self.devices.axis_name if self.config["synchronize_statistics"] else None
+        network = self.family.network(architecture, axis_name)
         task = training_task(
             network,
             self.recipe,
@@ -81,79 +90,133 @@ def plan(config: Config) -> Plan:
     check_platform()
     values = json.loads(config.to_json())
     build_method = choose("method", config.method.name, METHODS)
-    settings = _method_settings(config, build_method)
-    operations = tuple(config.space.operations)
-    space = choose("space", config.space.name, SPACES)(nodes=config.space.nodes, operations=operations)
+    build_family = choose("space", config.space.name, FAMILIES)
+    _check_groups(config, build_method, build_family)
     dataset = load(config.data.name, config.data.path or None)
     values["data"]["sha256"] = _fingerprint(dataset)
-    classes, image_channels = len(dataset.class_names), dataset.x_train.shape[-1]
     sizes = {"batch_size": config.batch_size, "retrain.batch_size": config.retrain.batch_size}
     devices = check_devices(config.devices, sizes)
-    axis_name = devices.axis_name if config.synchronize_statistics else None
+    images = Images(
+        *dataset.x_train.shape[1:],
+        classes=len(dataset.class_names),
+        axis_name=devices.axis_name if config.synchronize_statistics else None,
+    )
+    family = build_family(images, **_family_settings(config, build_family))
     # The split depends on the data alone, so that seeds and methods are compared on the same halves.
     halves = batches.split_rows(jax.random.key(0), len(dataset.y_train), config.data.train_fraction)
-    counts = (len(halves[0]), len(halves[1]))
-    steps_per_epoch, _ = (batches.steps_per_epoch(count, config.batch_size) for count in counts)
-    supernet = functools.partial(
-        cell_supernet,
-        channels=config.space.channels,
-        layers=config.space.layers,
-        classes=classes,
-        nodes=config.space.nodes,
-        operations=operations,
-        image_channels=image_channels,
-        axis_name=axis_name,
-    )
-    method = build_method(Setup(space, supernet, steps_per_epoch, config.epochs, devices.mean), **settings)
-    task = search_task(
-        method,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        counts=counts,
-        augmentation=_augmentation(config, dataset, config.data.cutout),
-        devices=devices,
-    )
+    steps_per_epoch, _ = (batches.steps_per_epoch(len(half), config.batch_size) for half in halves)
+    setup = Setup(family.space, family.supernet, steps_per_epoch, config.epochs, devices.mean)
     made = Plan(
         config=values,
         seeds=tuple(range(config.seed, config.seed + config.num_seeds)),
-        space=space,
+        family=family,
         dataset=dataset,
         halves=halves,
         devices=devices,
-        method=method,
-        task=task,
-        shapes=None,
-        network=functools.partial(
-            CellNetwork,
-            channels=config.retrain.channels,
-            layers=config.retrain.layers,
-            classes=classes,
-            auxiliary=config.retrain.auxiliary,
-            axis_name=axis_name,
-        ),
+        stages=(),
         recipe=Recipe(**{name: config.retrain[name] for name in Recipe._fields}),
         augmentation=_augmentation(config, dataset, config.retrain.cutout),
         cadence=Cadence(config.checkpoint.every_steps, config.checkpoint.every_seconds),
     )
-    return made._replace(shapes=_rehearse(made))
+    return made._replace(stages=_stages(made, config, _method(config, build_method, setup)))
 
 
-def _method_settings(config: Config, build_method: Callable[..., Method]) -> dict[str, Any]:
-    """The fields of `config.method` that the method takes; raises UserError where they are those of another method."""
-    settings = {name: value for name, value in config.method.items() if name != "name"}
-    parameters = inspect.signature(build_method).parameters.values()
-    taken = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
-    problems = {
-        "has no": [name for name in settings if name not in taken],
-        "needs": [name for name in taken if name not in settings],
+def _method(config: Config, build_method: Callable[..., Method | tuple[Stage, ...]], setup: Setup) -> tuple[Stage, ...]:
+    """The stages of the method, one where it has no others."""
+    settings = {name: _hashable(value) for name, value in config.method.items() if name != "name"}
+    groups = {
+        name: group(**{field: settings.pop(field) for field in group._fields})
+        for name, group in SETTINGS.items()
+        if name in inspect.signature(build_method).parameters
     }
-    if any(problems.values()):
-        what = " and ".join(f"{verb} {', '.join(names)}" for verb, names in problems.items() if names)
-        raise UserError(
-            f"the method {config.method.name!r} {what}; start from a config of that method, "
-            f"such as configs/search/{config.method.name}_digits.py."
+    method = build_method(setup, **groups, **settings)
+    return (Stage("search", config.epochs, method),) if isinstance(method, Method) else method
+
+
+def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[PlannedStage, ...]:
+    """Every stage with its task, rehearsed in turn on the shapes that the one before it ends with."""
+    network = made.family.network(random(made.space, jax.random.key(0)), None)
+    if made.recipe.epochs:
+        network = made.training(random(made.space, jax.random.key(0)), "training")[0]
+    images = jnp.zeros((1, *made.dataset.x_train.shape[1:]))
+    jax.eval_shape(lambda key: network.init(key, images, train=False), jax.random.key(0))
+    arrays = (made.dataset.x_train, made.dataset.y_train, *made.halves)
+    data = SearchData(*(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays))
+    limits = Limits(config.monitor.skips, config.monitor.curvature_growth)
+    measure = None
+    if config.monitor.curvature or limits.curvature:
+        loss = classification(made.family.supernet())
+        measure = curvature(loss, lambda logits: jax.tree.map(jax.nn.softmax, logits))
+    planned: list[PlannedStage] = []
+    before: Any = ()
+    for stage in stages:
+        task = search_task(
+            stage,
+            made.space,
+            batch_size=config.batch_size,
+            counts=(len(made.halves[0]), len(made.halves[1])),
+            augmentation=_augmentation(config, made.dataset, config.data.cutout),
+            devices=made.devices,
+            limits=limits,
+            curvature=measure,
         )
-    return settings
+        shapes = rehearse(task, data, before)
+        planned.append(PlannedStage(stage.method, task, shapes))
+        before = shapes.learner
+    return tuple(planned)
+
+
+# How methods train weights and architecture: groups of fields of `config.method`, by the name of the argument.
+SETTINGS: Mapping[str, Any] = {"weights": Weights, "logits": Arch}
+RETRAIN = "retrain_"  # begins the arguments of families that are fields of `config.retrain`
+
+
+def _taken(build: Callable[..., Any]) -> list[str]:
+    """The names of the settings that a builder of methods or families takes."""
+    parameters = inspect.signature(build).parameters.values()
+    groups = [field for one in parameters if one.name in SETTINGS for field in SETTINGS[one.name]._fields]
+    return groups + [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def _check_groups(config: Config, build_method: Callable[..., Any], build_family: Callable[..., Any]) -> None:
+    """Raises UserError where method, space or retrain have fields of another method or space, or lack their own."""
+    taken = _taken(build_family)
+    own = [name for name in taken if not name.startswith(RETRAIN)]
+    retrain = [name.removeprefix(RETRAIN) for name in taken if name.startswith(RETRAIN)]
+    groups = {
+        "method": (config.method, config.method.name, _taken(build_method)),
+        "space": (config.space, config.space.name, own),
+        "retrain": (config.retrain, config.space.name, [*Recipe._fields, *RETRAIN_ALWAYS, *retrain]),
+    }
+    for group, (fields, name, wanted) in groups.items():
+        given = [field for field in fields if field != "name"]
+        problems = {
+            "has no": [field for field in given if field not in wanted],
+            "needs": [field for field in wanted if field not in given],
+        }
+        if any(problems.values()):
+            what = " and ".join(f"{verb} {', '.join(names)}" for verb, names in problems.items() if names)
+            kind = {"method": "method", "space": "space", "retrain": "training of networks of the space"}[group]
+            start = f"start from a config of that {'method' if group == 'method' else 'space'}"
+            raise UserError(f"the {kind} {name!r} {what}; {start}, such as {_example(group, name)}.")
+
+
+RETRAIN_ALWAYS = ("cutout", "random_baseline")
+
+
+def _example(group: str, name: str) -> str:
+    return f"configs/search/{name}_digits.py" if group == "method" else "the one whose docstring names it"
+
+
+def _family_settings(config: Config, build_family: Callable[..., Any]) -> dict[str, Any]:
+    taken = _taken(build_family)
+    groups = {name: config.retrain[name.removeprefix(RETRAIN)] for name in taken if name.startswith(RETRAIN)}
+    return groups | {name: _hashable(config.space[name]) for name in taken if not name.startswith(RETRAIN)}
+
+
+def _hashable(value: Any) -> Any:
+    """Tuples for lists, which a config read from elsewhere may have."""
+    return tuple(_hashable(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _fingerprint(dataset: Dataset) -> str:
@@ -169,14 +232,3 @@ def _augmentation(config: Config, dataset: Dataset, cutout: int) -> Augmentation
     augmentation = Augmentation(config.data.crop_padding, config.data.flip, cutout, mean, std)
     check_settings(augmentation, dataset.x_train.shape[-1])
     return augmentation
-
-
-def _rehearse(made: Plan) -> PyTree:
-    """Traces a step of the search and the network of one architecture, for errors of shape; compiles nothing."""
-    some = genotype(made.space, random(made.space, jax.random.key(0)))
-    network = made.training(some, "training")[0] if made.recipe.epochs else made.network(some)
-    images = jnp.zeros((1, *made.dataset.x_train.shape[1:]))
-    jax.eval_shape(lambda key: network.init(key, images, train=False), jax.random.key(0))
-    arrays = (made.dataset.x_train, made.dataset.y_train, *made.halves)
-    shapes: Any = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]
-    return rehearse(made.task, SearchData(*shapes))

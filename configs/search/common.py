@@ -33,15 +33,92 @@ LOGITS = {"logits_learning_rate": 3e-4, "logits_weight_decay": 1e-3}
 SHORT_LOGITS = {"logits_learning_rate": 0.02}
 
 
+# The gradient of the architecture at the present weights. Order 2 goes through a step of the weights, with exact
+# Hessian products ("autodiff") or those of the DARTS paper ("finite_differences").
+FIRST_ORDER = {"order": 1, "hessian": "finite_differences"}
+
+
 def darts(order: int) -> ConfigDict:
-    """DARTS as published; `hessian` matters for order 2 only ("autodiff" or "finite_differences")."""
-    return ConfigDict({"name": "darts", "order": order, "hessian": "finite_differences", **WEIGHTS, **LOGITS})
+    """DARTS as published."""
+    return ConfigDict({"name": "darts", **FIRST_ORDER, "order": order, **WEIGHTS, **LOGITS})
 
 
 def gdas() -> ConfigDict:
     """GDAS as published, except that gates which were not drawn get no gradient (`bare_gates` restores it)."""
-    temperature = {"temperature": 10.0, "final_temperature": 0.1, "bare_gates": False}
-    return ConfigDict({"name": "gdas", **temperature, **WEIGHTS, **LOGITS})
+    own = {"draw": "gumbel", "temperature": 10.0, "final_temperature": 0.1, "bare_gates": False}
+    return ConfigDict({"name": "gdas", **own, **FIRST_ORDER, **WEIGHTS, **LOGITS})
+
+
+def snas() -> ConfigDict:
+    """SNAS; the final temperature is a matter of dispute (0.03 in the public code's notes)."""
+    own = {"temperature": 1.0, "final_temperature": 0.03, "credit": "pathwise", "samples": 8}
+    return ConfigDict({"name": "snas", **own, **WEIGHTS, **LOGITS})
+
+
+def dsnas() -> ConfigDict:
+    """DSNAS; `fix_above` below 1 keeps an option for good once it is that probable."""
+    return ConfigDict({"name": "dsnas", "fix_above": 1.0, **WEIGHTS, **LOGITS})
+
+
+def pc_darts() -> ConfigDict:
+    """PC-DARTS as published for CIFAR-10."""
+    own = {"partial": 4, "warmup_epochs": 15, **FIRST_ORDER}
+    rates = {"weights_learning_rate": 0.1, "weights_final_learning_rate": 0.0, "logits_learning_rate": 6e-4}
+    return ConfigDict({"name": "pc_darts", **own, **WEIGHTS, **LOGITS, **rates})
+
+
+def p_darts() -> ConfigDict:
+    """P-DARTS as published for CIFAR-10: three stages of 25 epochs."""
+    stages = {
+        "stage_layers": (5, 11, 17),
+        "stage_channels": (16, 16, 16),
+        "stage_operations": (8, 5, 3),
+        "stage_dropout": (0.0, 0.4, 0.7),
+        "warmup_epochs": 10,
+        "skips": 2,
+    }
+    rates = {"weights_final_learning_rate": 0.0, "logits_learning_rate": 6e-4}
+    return ConfigDict({"name": "p_darts", **stages, **FIRST_ORDER, **WEIGHTS, **LOGITS, **rates})
+
+
+def proxylessnas() -> ConfigDict:
+    """ProxylessNAS-G as published for ImageNet: 40 epochs of the weights alone, then a step of the logits in five."""
+    own = {"gates": "two_path", "warmup_epochs": 40, "every": 5, **FIRST_ORDER}
+    rates = {"weights_final_learning_rate": 0.0, "logits_learning_rate": 1e-3, "logits_weight_decay": 0.0}
+    return ConfigDict({"name": "proxylessnas", **own, **WEIGHTS, **rates})
+
+
+def fbnet() -> ConfigDict:
+    """FBNet as published: the temperature falls by 4.5 % an epoch for 90 epochs, ten of them of the weights alone."""
+    own = {"temperature": 5.0, "final_temperature": 0.087, "warmup_epochs": 10, "candidates": 6, **FIRST_ORDER}
+    rates = {"weights_learning_rate": 0.1, "weights_final_learning_rate": 0.0}
+    logits = {"logits_learning_rate": 0.01, "logits_weight_decay": 5e-4}
+    return ConfigDict({"name": "fbnet", **own, **WEIGHTS, **rates, **logits})
+
+
+def fbnet_v2() -> ConfigDict:
+    """FBNetV2 as published: FBNet's schedule over masks."""
+    config = fbnet()
+    del config.candidates
+    config.name = "fbnet_v2"
+    return config
+
+
+def single_path() -> ConfigDict:
+    """Single-Path NAS; the thresholds' learning rate is in units of squared norms of kernels."""
+    return ConfigDict({"name": "single_path", **WEIGHTS, "logits_learning_rate": 0.01, "logits_weight_decay": 0.0})
+
+
+def mdenas() -> ConfigDict:
+    """MDENAS as published: a comparison of two options moves a logit by 0.01."""
+    return ConfigDict({"name": "mdenas", "distribution_learning_rate": 0.01, "warmup_epochs": 0, **WEIGHTS})
+
+
+def composed(sampler: str, estimator: str) -> ConfigDict:
+    """Any sampler with any estimator; what one of them does not use does not matter."""
+    own = {"temperature": 1.0, "final_temperature": 0.1, "samples": 8, "scale": 0.1, "single_level": False}
+    named = {"name": "composed", "sampler": sampler, "estimator": estimator}
+    return ConfigDict({**named, **own, **FIRST_ORDER, **WEIGHTS, **LOGITS})
 
 
 def random_search(candidates: int) -> ConfigDict:
@@ -60,7 +137,19 @@ def cifar10() -> ConfigDict:
             "devices": 1,  # local devices that share every batch
             "synchronize_statistics": True,  # batch statistics over all devices, or over each one's slice
             "method": {"name": ""},
-            "space": {"name": "darts", "channels": 16, "layers": 8, "nodes": 4, "operations": OPERATIONS},
+            "space": {
+                "name": "darts",
+                "channels": 16,
+                "layers": 8,
+                "nodes": 4,
+                "operations": OPERATIONS,
+                "reduce_operations": (),  # of the reduction cell, where they are others
+            },
+            "monitor": {
+                "skips": 0,  # stop once the derived normal cell has more identities than this; 0: never
+                "curvature": False,  # measure the curvature of the validation loss in the logits after every epoch
+                "curvature_growth": 0.0,  # stop once it has grown by more than this factor; 0: never
+            },
             "data": {
                 "name": "cifar10",
                 "path": "",  # the npz file, or the folder of tensorflow-datasets

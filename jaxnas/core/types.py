@@ -18,14 +18,32 @@ Params = PyTree  # weights of a network
 Logits = Mapping[str, Array]  # continuous architecture parameters, {part: float[choices, options]}
 Gates = Mapping[str, Array]  # what multiplies every candidate, {part: float[choices, options]}
 Architecture = Mapping[str, Array]  # one option for every choice, {part: int32[choices]}
-Metrics = Mapping[str, Array]  # named scalars
+Metrics = Mapping[str, Any]  # named scalars, or Averaged
+
+
+class Dropout(NamedTuple):
+    """Noise that a network may add while it learns: a key, and the rate at which it drops (a scalar in [0, 1))."""
+
+    key: Key
+    rate: Array
 
 
 class Batch(NamedTuple):
-    """Images as a network takes them, float32 [batch, height, width, channels], and labels int32 [batch]."""
+    """Images as a network takes them, float32 [batch, height, width, channels], and labels int32 [batch].
+
+    noise: what the network is to drop on these images, None for nothing.
+    """
 
     images: Array
     labels: Array
+    noise: Dropout | None = None
+
+
+class Averaged(NamedTuple):
+    """A metric that not every step has: what it adds to the sum of its values, and to their number."""
+
+    total: Array
+    weight: Array
 
 
 class Draw(NamedTuple):
@@ -81,7 +99,8 @@ class Network(NamedTuple):
     """A supernet as two pure functions.
 
     init: key -> params.
-    apply: (params, gates, images [batch, height, width, channels]) -> class logits [batch, classes].
+    apply: (params, gates, images [batch, height, width, channels], noise) -> class logits [batch, classes]; the noise
+        is a Dropout or None, and a network without anything to drop ignores it.
     active: gates -> a pytree shaped as params whose boolean leaves broadcast against the parameters and tell which
         took part under these gates (all true where the whole mixture runs).
     importance: params -> {part: [choices, options]}, the squared norm of the weights that an option adds to the one
@@ -89,6 +108,6 @@ class Network(NamedTuple):
     """
 
     init: Callable[[Key], Params]
-    apply: Callable[[Params, Gates, Array], Array]
+    apply: Callable[..., Array]
     active: Callable[[Gates], PyTree]
     importance: Callable[[Params], Mapping[str, Array]] | None = None

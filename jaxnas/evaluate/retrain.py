@@ -4,18 +4,20 @@ Source: Liu, Simonyan & Yang 2019, section 3.2 (SGD with momentum, cosine rate, 
 epoch, an auxiliary head, clipped gradients, cutout).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jax import lax
 
 from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Key, PyTree
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, augment, normalize
-from jaxnas.networks.cell_network import CellNetwork, init_variables
+from jaxnas.networks.cell_network import init_variables
 from jaxnas.search.objectives import accuracy, cross_entropy
 from jaxnas.search.optimizers import sgd
 from jaxnas.train.parallel import Devices
@@ -54,7 +56,7 @@ class TrainingState(NamedTuple):
 
 
 def training_task(
-    network: CellNetwork,
+    network: nn.Module,
     recipe: Recipe,
     *,
     name: str,
@@ -68,7 +70,8 @@ def training_task(
     rate = optax.cosine_decay_schedule(recipe.learning_rate, recipe.epochs * steps_per_epoch)
     optimizer = sgd(rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, clip=recipe.clip)
 
-    def init(key: Key) -> TrainingState:
+    def init(key: Key, before: PyTree) -> TrainingState:
+        del before
         variables = init_variables(network, named(key, "weights"), image_shape)
         return TrainingState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
 
@@ -116,19 +119,39 @@ def training_task(
 
 
 def evaluate(
-    network: CellNetwork, variables: PyTree, data: TrainingData, *, batch_size: int, augmentation: Augmentation
+    network: nn.Module, variables: PyTree, data: TrainingData, *, batch_size: int, augmentation: Augmentation
 ) -> Array:
-    """Share of right answers on all of `data`, with the running statistics; a compiled program of one scalar."""
+    """Share of right answers on all of `data`, with the running statistics."""
+
+    def answer(variables: PyTree, images: Array) -> Array:
+        logits, _ = network.apply(variables, images, train=False)
+        return logits
+
+    return accuracy_on(answer, variables, data, batch_size=batch_size, augmentation=augmentation)
+
+
+def accuracy_on(
+    answer: Callable[[PyTree, Array], Array],
+    state: PyTree,
+    data: TrainingData,
+    *,
+    batch_size: int,
+    augmentation: Augmentation,
+) -> Array:
+    """Share of right answers of (state, images) -> class logits on all of `data`; a compiled program of one scalar.
+
+    Every batch is full: the last one repeats examples, which do not count.
+    """
     count = data.labels.shape[0]
     rows, mask = batches.evaluation_rows(count, min(batch_size, count))
 
     @jax.jit
-    def accuracy_of(variables: PyTree, data: TrainingData) -> Array:
+    def accuracy_of(state: PyTree, data: TrainingData) -> Array:
         def body(correct, scanned):
             rows, mask = scanned
-            logits, _ = network.apply(variables, normalize(augmentation, data.images[rows]), train=False)
+            logits = answer(state, normalize(augmentation, data.images[rows]))
             return correct + jnp.sum(mask * (jnp.argmax(logits, axis=-1) == data.labels[rows])), None
 
         return lax.scan(body, jnp.zeros(()), (rows, mask))[0] / count
 
-    return accuracy_of(variables, data)
+    return accuracy_of(state, data)

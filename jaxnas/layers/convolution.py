@@ -36,6 +36,27 @@ def pointwise(images: Array, kernel: Array) -> Array:
     return rows.reshape(*images.shape[:-1], kernel.shape[-1])
 
 
+def grouped_pointwise(images: Array, kernel: Array, groups: int) -> Array:
+    """A 1×1 convolution in groups: images [..., in] times kernel [in / groups, out]; `groups` divides in and out.
+
+    Outputs come in as many equal runs, of which each sees its own run of the inputs.
+    """
+    if groups == 1:
+        return pointwise(images, kernel)
+    # One matrix product for each group: a batched product transposes its operands and takes longer on the CPU.
+    runs = zip(jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
+    return jnp.concatenate([pointwise(run, own) for run, own in runs], axis=-1)
+
+
+def channel_shuffle(images: Array, groups: int) -> Array:
+    """Deals the channels of images [..., c] out anew, so that each of the next groups has some of every last group.
+
+    Source: ShuffleNet (Zhang et al. 2018). `groups` divides c.
+    """
+    dealt = images.reshape(*images.shape[:-1], groups, -1)
+    return dealt.swapaxes(-1, -2).reshape(images.shape)
+
+
 def convolution(
     images: Array, kernel: Array, *, stride: int = 1, dilation: int = 1, padding: Padding | None = None
 ) -> Array:

@@ -2,7 +2,8 @@
 
 Every operation maps a source [b, h, w, c] to [b, h / stride, w / stride, c]. All but the identity and the absent edge
 end in batch normalisation without learned scale and shift, as DARTS has it while searching (Liu et al. 2019, appendix
-A.1); pools too. That last normalisation is left to the edge that mixes the operations, which does it for all at once.
+A.1); pools too, unless they are bare. That last normalisation is left to the edge that mixes the operations, which does
+it for all at once.
 """
 
 import itertools
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core.types import Array, Key, PyTree
-from jaxnas.layers.convolution import depthwise, pointwise
+from jaxnas.layers.convolution import convolution, depthwise, pointwise
 from jaxnas.layers.normalization import batch_norm
 from jaxnas.layers.pooling import avg_pool, max_pool
 
@@ -58,9 +59,13 @@ def none() -> Operation:
     )
 
 
-def pool(function: Callable[..., Array]) -> Operation:
-    """3×3 pooling, normalised."""
-    return Operation(_no_weights, lambda weights, source, stride, axis: function(source.raw, stride=stride))
+def pool(function: Callable[..., Array], size: int, *, bare: bool = False) -> Operation:
+    """Pooling over size × size pixels; normalised, unless `bare`."""
+    return Operation(
+        _no_weights,
+        lambda weights, source, stride, axis: function(source.raw, stride=stride, size=size),
+        normalized=lambda stride: not bare,
+    )
 
 
 def factorized_reduction(rectified: Array, even: Array, odd: Array) -> Array:
@@ -116,16 +121,62 @@ def dilated(size: int) -> Operation:
     return Operation(shapes, apply)
 
 
+def dense(*sizes: int) -> Operation:
+    """ReLU, dense convolutions of these sizes one after another, normalise. The stride is in the last one."""
+
+    def shapes(channels, stride):
+        del stride
+        return {f"kernel_{number}": (size, size, channels, channels) for number, size in enumerate(sizes, start=1)}
+
+    def apply(weights, source, stride, axis_name):
+        hidden = source.rectified
+        for number in range(1, len(sizes) + 1):
+            hidden = convolution(hidden, weights[f"kernel_{number}"], stride=stride if number == len(sizes) else 1)
+        return hidden
+
+    return Operation(shapes, apply)
+
+
+def convolution_of_rows(images: Array, kernel: Array, stride: int) -> Array:
+    """Convolves the rows alone, and strides along them: [b, h, w, in], kernel [1, k, in, out] -> [b, h, w/stride, out].
+
+    Every row becomes an image of height 1, so that a stride of both axes acts along one.
+    """
+    rows = convolution(images.reshape(-1, 1, *images.shape[2:]), kernel, stride=stride)
+    return rows.reshape(*images.shape[:2], *rows.shape[2:])
+
+
+def rows_then_columns(size: int) -> Operation:
+    """ReLU, a dense 1×size convolution along the rows, one along the columns, normalise; each strides its own axis."""
+
+    def shapes(channels, stride):
+        del stride
+        return {"rows": (1, size, channels, channels), "columns": (1, size, channels, channels)}
+
+    def apply(weights, source, stride, axis_name):
+        hidden = source.rectified
+        for name in ("rows", "columns"):
+            hidden = convolution_of_rows(hidden, weights[name], stride).swapaxes(1, 2)
+        return hidden
+
+    return Operation(shapes, apply)
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "none": none(),
-    "max_pool_3x3": pool(max_pool),
-    "avg_pool_3x3": pool(avg_pool),
+    **{f"max_pool_{size}x{size}": pool(max_pool, size) for size in (3, 5, 7)},
+    **{f"avg_pool_{size}x{size}": pool(avg_pool, size) for size in (3, 5, 7)},
+    "bare_avg_pool_3x3": pool(avg_pool, 3, bare=True),  # the pool of NAS-Bench-201 (Dong & Yang 2020)
     "skip_connect": skip_connect(),
     "sep_conv_3x3": separable(3),
     "sep_conv_5x5": separable(5),
     "sep_conv_7x7": separable(7),
     "dil_conv_3x3": dilated(3),
     "dil_conv_5x5": dilated(5),
+    "conv 1x1": dense(1),
+    "conv 3x3": dense(3),
+    "conv_1x1_3x3": dense(1, 3),
+    "conv_3x1_1x3": rows_then_columns(3),
 }
 
 

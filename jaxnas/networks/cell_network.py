@@ -183,7 +183,7 @@ class CellNetwork(nn.Module):
         return logits, auxiliary if train else None
 
 
-def init_variables(network: CellNetwork, key: Key, image_shape: tuple[int, int, int]) -> PyTree:
+def init_variables(network: nn.Module, key: Key, image_shape: tuple[int, int, int]) -> PyTree:
     """{"params", "batch_stats"} distributed as by `network.init`, for images of [height, width, channels].
 
     All kernels come from one draw. `network.init` draws each by itself, which takes longer to compile than the network.

@@ -1,9 +1,9 @@
 """The operations of a stand-alone network as Linen modules, with learned scale and shift and running statistics.
 
-They are those of DARTS's evaluation networks (Liu, Simonyan & Yang 2019) and of the cells found before it. Every
-operation is called with (images, train). Convolutions start from PyTorch's default, U(±1/√fan-in), and batch
-normalisation keeps running statistics in the `batch_stats` collection. Unlike PyTorch, the running variance is that of
-the batch itself, without Bessel's correction.
+They are those of DARTS's evaluation networks (Liu, Simonyan & Yang 2019) and of the cells found before it, and beside
+them dense convolutions and larger pools. Every operation is called with (images, train). Convolutions start from
+PyTorch's default, U(±1/√fan-in), and batch normalisation keeps running statistics in the `batch_stats` collection.
+Unlike PyTorch, the running variance is that of the batch itself, without Bessel's correction.
 """
 
 from collections.abc import Callable, Mapping
@@ -104,15 +104,35 @@ class Zero(nn.Module):
 
 
 class Pool(nn.Module):
-    """3×3 pooling by `function`, jaxnas.layers.pooling's max_pool or avg_pool."""
+    """Pooling by `function`, jaxnas.layers.pooling's max_pool or avg_pool, over size × size pixels."""
 
     function: Callable[..., Array]
+    size: int
     stride: int
 
     def __call__(self, images: Array, train: bool) -> Array:
         """[b, h, w, c] -> [b, h / stride, w / stride, c]."""
         del train
-        return self.function(images, stride=self.stride)
+        return self.function(images, stride=self.stride, size=self.size)
+
+
+class DenseConvolutions(nn.Module):
+    """ReLU, dense convolutions of these sizes one after another, normalise; the stride is in the last convolution."""
+
+    sizes: tuple[int, ...]
+    stride: int
+    axis_name: str | None
+    features: int | None = None  # None keeps the number of channels
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool) -> Array:
+        """[b, h, w, c] -> [b, h / stride, w / stride, features]."""
+        features = self.features or images.shape[-1]
+        hidden = nn.relu(images)
+        for number, size in enumerate(self.sizes, start=1):
+            stride = self.stride if number == len(self.sizes) else 1
+            hidden = Convolution(features, (size, size), stride, name=f"convolution_{number}")(hidden)
+        return Normalization(self.axis_name)(hidden, train)
 
 
 class Projection(nn.Module):
@@ -177,7 +197,10 @@ class Dilated(nn.Module):
 
 
 class RowsThenColumns(nn.Module):
-    """ReLU, 1×7 convolution along the rows, 7×1 along the columns, normalise; each carries the stride of its axis."""
+    """ReLU, 1×size convolution along the rows, size×1 along the columns, normalise; each strides its own axis.
+
+    The order is that of conv_7x1_1x7 in DARTS's published code, whatever the name says.
+    """
 
     size: int
     stride: int
@@ -206,15 +229,27 @@ def _sized(kind: Callable[..., nn.Module], size: int) -> Factory:
     return lambda channels, stride, axis_name, name: kind(size, stride, axis_name, name=name)
 
 
+def _pool(function: Callable[..., Array], size: int) -> Factory:
+    return lambda channels, stride, axis_name, name: Pool(function, size, stride, name=name)
+
+
+def _dense(*sizes: int) -> Factory:
+    return lambda channels, stride, axis_name, name: DenseConvolutions(sizes, stride, axis_name, name=name)
+
+
 OPERATIONS: Mapping[str, Factory] = {
     "none": lambda channels, stride, axis_name, name: Zero(stride, name=name),
-    "max_pool_3x3": lambda channels, stride, axis_name, name: Pool(max_pool, stride, name=name),
-    "avg_pool_3x3": lambda channels, stride, axis_name, name: Pool(avg_pool, stride, name=name),
+    **{f"max_pool_{size}x{size}": _pool(max_pool, size) for size in (3, 5, 7)},
+    **{f"avg_pool_{size}x{size}": _pool(avg_pool, size) for size in (3, 5, 7)},
     "skip_connect": _skip_connect,
     "sep_conv_3x3": _sized(Separable, 3),
     "sep_conv_5x5": _sized(Separable, 5),
     "sep_conv_7x7": _sized(Separable, 7),
     "dil_conv_3x3": _sized(Dilated, 3),
     "dil_conv_5x5": _sized(Dilated, 5),
+    "conv 1x1": _dense(1),
+    "conv 3x3": _dense(3),
+    "conv_1x1_3x3": _dense(1, 3),
+    "conv_3x1_1x3": _sized(RowsThenColumns, 3),
     "conv_7x1_1x7": _sized(RowsThenColumns, 7),
 }

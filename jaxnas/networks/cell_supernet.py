@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.keys import named
-from jaxnas.core.types import Array, Gates, Key, Network, Params, PyTree
+from jaxnas.core.types import Array, Dropout, Gates, Key, Network, Params, PyTree
 from jaxnas.layers.convolution import convolution, pointwise
 from jaxnas.layers.normalization import batch_norm
 from jaxnas.layers.operations import factorized_reduction, init_weights
@@ -77,7 +77,13 @@ def _stacked(trees: Sequence[PyTree]) -> PyTree:
 
 
 def _run_stage(
-    cell: Cell, evaluate: Evaluation, params: Sequence[Mapping[str, PyTree]], gates: Array, before: Array, last: Array
+    cell: Cell,
+    evaluate: Evaluation,
+    params: Sequence[Mapping[str, PyTree]],
+    gates: Array,
+    before: Array,
+    last: Array,
+    noise: Sequence[Dropout | None],
 ) -> tuple[Array, Array]:
     """Runs consecutive cells of one shape and returns the outputs of the last two (or `last` and the only one).
 
@@ -89,7 +95,7 @@ def _run_stage(
     first = _preprocess(params[0]["preprocess_0"], before, axis)
     second = _preprocess(params[0]["preprocess_1"], last, axis)
     if count == 1:
-        return last, evaluate(cell, jnp.stack([first, second]), params[0]["edges"], gates)
+        return last, evaluate(cell, jnp.stack([first, second]), params[0]["edges"], gates, noise[0])
     upcoming = _preprocess(params[1]["preprocess_0"], last, axis)
     # The last cells have no successor inside the stage; they prepare inputs with borrowed weights that nobody reads.
     successors = [params[min(i + 1, count - 1)]["preprocess_1"] for i in range(count)]
@@ -97,12 +103,12 @@ def _run_stage(
 
     def body(carry, scanned):
         first, second, upcoming = carry
-        edges, next_1, next_0 = scanned
-        output = evaluate(cell, jnp.stack([first, second]), edges, gates)
+        edges, next_1, next_0, noise = scanned
+        output = evaluate(cell, jnp.stack([first, second]), edges, gates, noise)
         following = _preprocess(next_0, output, axis) if count > 2 else upcoming
         return (upcoming, _preprocess(next_1, output, axis), following), output
 
-    scanned = _stacked([p["edges"] for p in params]), _stacked(successors), _stacked(after_next)
+    scanned = _stacked([p["edges"] for p in params]), _stacked(successors), _stacked(after_next), _stacked(noise)
     _, outputs = lax.scan(body, (first, second, upcoming), scanned)
     return outputs[-2], outputs[-1]
 
@@ -114,22 +120,41 @@ def cell_supernet(
     classes: int,
     nodes: int = 4,
     operations: tuple[str, ...] = OPERATIONS,
+    reduce_operations: tuple[str, ...] | None = None,
     image_channels: int = 3,
     evaluation: str = "auto",
     axis_name: str | None = None,
+    paths: int | None = None,
     bare_gates: bool = False,
+    partial: int = 1,
+    recompute: bool = True,
 ) -> Network:
     """The supernet as a Network over gates {"normal": [edges, operations], "reduce": [edges, operations]}.
 
-    evaluation: how a cell is computed, one of mixed_cell.EVALUATIONS or "auto" (the fast one for this backend);
-        "single_path" needs one-hot gates. All have the same weights and give the same values.
-    axis_name: the device axis over which batch statistics are shared. bare_gates: see `Cell`.
-    Raises UserError for an unknown evaluation and, when applied, for images whose size two reductions cannot halve.
+    reduce_operations: of the reduction cells, where they differ.
+    evaluation: how a cell is computed, one of mixed_cell.EVALUATIONS or "auto" (the fast one for this backend). All
+        have the same weights and give the same values.
+    axis_name: the device axis over which batch statistics are shared. paths, bare_gates, partial: see `Cell`.
+    recompute: whether a cell's candidates run again going back, in place of keeping what they computed; "tape" always
+        does, because that is faster where it is used.
+    Raises UserError for an unknown evaluation, for a width that `partial` does not divide and, when applied, for images
+    whose size two reductions cannot halve.
     """
-    evaluation = default_evaluation() if evaluation == "auto" else evaluation
+    evaluation = default_evaluation(paths) if evaluation == "auto" else evaluation
     evaluate = choose("evaluation", evaluation, EVALUATIONS)
+    if recompute and evaluation == "wide":
+        evaluate = jax.checkpoint(evaluate, static_argnums=0)
+    if channels % partial:
+        raise UserError(
+            f"space.channels {channels} does not divide into {partial} parts; "
+            f"the nearest that does is {max(1, round(channels / partial)) * partial}."
+        )
     edges = cell_edges(nodes)
-    cells = {part: Cell(operations, edges, part == "reduce", axis_name, bare_gates) for part in ("normal", "reduce")}
+    sets = {"normal": operations, "reduce": operations if reduce_operations is None else reduce_operations}
+    cells = {
+        part: Cell(own, edges, part == "reduce", axis_name, paths and min(paths, len(own)), bare_gates, partial)
+        for part, own in sets.items()
+    }
     plan = layer_plan(channels, layers, nodes)
     stages = _stages(plan)
 
@@ -146,14 +171,15 @@ def cell_supernet(
             "classifier": {"kernel": classifier["kernel"], "bias": classifier["bias"][0]},
         }
 
-    def apply(params: Params, gates: Gates, images: Array) -> Array:
+    def apply(params: Params, gates: Gates, images: Array, noise: Dropout | None = None) -> Array:
         _check_size(images, len([layer for layer in plan if layer.part == "reduce"]))
         stem = params["stem"]
         before = last = batch_norm(convolution(images, stem["kernel"]), axis_name) * stem["scale"] + stem["bias"]
         for stage in stages:
             part = plan[stage[0]].part
             members = [params["cells"][number] for number in stage]
-            before, last = _run_stage(cells[part], evaluate, members, gates[part], before, last)
+            noises = [noise and noise._replace(key=jax.random.fold_in(noise.key, number)) for number in stage]
+            before, last = _run_stage(cells[part], evaluate, members, gates[part], before, last, noises)
         return jnp.mean(last, axis=(1, 2)) @ params["classifier"]["kernel"] + params["classifier"]["bias"]
 
     def active(gates: Gates) -> PyTree:

@@ -15,6 +15,8 @@ class RunRecord(NamedTuple):
         {"probabilities/<part>": [seeds, epochs, edges, ops]}; seeds as in result["seeds"].
     options: {part: names of its operations}, the last axis of the probabilities.
     edges: (source, node) of every edge, the axis before it; sources 0 and 1 are the inputs, source i + 2 is node i.
+        Empty where the space is not one of two cells.
+    rows: {part: a name for every choice}.
     retraining: {"found" or "random": {"loss" or "accuracy": [seeds, epochs]}}, on the training split.
     """
 
@@ -23,6 +25,7 @@ class RunRecord(NamedTuple):
     history: Mapping[str, np.ndarray]
     options: Mapping[str, Sequence[str]]
     edges: Sequence[tuple[int, int]]
+    rows: Mapping[str, Sequence[str]]
     retraining: Mapping[str, Mapping[str, np.ndarray]]
 
 

@@ -2,7 +2,8 @@
 
 Node i of a cell can read the two inputs of the cell (states 0 and 1) and every node before it (states 2 to i + 1). An
 architecture numbers the operation of each possible edge; edges that are not kept have the operation `none`, which every
-operation set therefore has to contain. It is valid if every node keeps exactly two edges.
+operation set therefore has to contain. It is valid if every node keeps exactly two edges. The two cells may choose from
+different operations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core.errors import UserError, choose, unknown
-from jaxnas.core.types import Architecture, Array, Space
+from jaxnas.core.types import Architecture, Array, Logits, Space
 from jaxnas.layers.operations import OPERATIONS as CANDIDATES
-from jaxnas.spaces.genotype import Genotype, check_genotype
+from jaxnas.spaces.genotype import KNOWN_OPERATIONS, Genotype, check_genotype
 from jaxnas.spaces.zoo import Edges
 
 PARTS = ("normal", "reduce")
@@ -31,6 +32,21 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+# The sets of a research log of reinforcement-learning searches in a modified P-DARTS (May to July 2021).
+DENSE_NORMAL = (
+    "none",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+    "conv 1x1",
+    "conv 3x3",
+    "conv_1x1_3x3",
+    "conv_3x1_1x3",
+)
+POOLING_REDUCE = ("none", "skip_connect", "avg_pool_3x3", "max_pool_3x3", "max_pool_5x5", "max_pool_7x7")
+Sets = Mapping[str, tuple[str, ...]]  # the operations of each part
 
 
 def cell_edges(nodes: int) -> tuple[tuple[int, int], ...]:
@@ -47,33 +63,50 @@ def reduction_layers(layers: int) -> tuple[int, ...]:
     return tuple(sorted({layers // 3, 2 * layers // 3}))
 
 
-def cell_space(nodes: int = 4, operations: Sequence[str] = OPERATIONS, name: str = "darts") -> Space:
+def cell_space(
+    nodes: int = 4,
+    operations: Sequence[str] = OPERATIONS,
+    reduce_operations: Sequence[str] | None = None,
+    name: str = "darts",
+) -> Space:
     """The space of pairs of cells of `nodes` nodes; its logits are {"normal", "reduce"}: [edges, operations].
 
+    reduce_operations: what reduction cells choose from, None for the same as normal cells.
     Raises UserError for fewer than one node, unknown or repeated operations, and operation sets without `none` or with
     nothing else.
     """
-    operations = tuple(operations)
     edges = cell_edges(nodes)
-    _check_operations(operations)
-    per_cell = prod(comb(node + 2, KEPT) for node in range(nodes)) * (len(operations) - 1) ** (KEPT * nodes)
+    reduce_operations = operations if reduce_operations is None else reduce_operations
+    sets = {"normal": tuple(operations), "reduce": tuple(reduce_operations)}
+    for own in sets.values():
+        _check_operations(own)
+
+    def best(scores: Logits) -> Architecture:
+        return {part: _best_cell(scores[part], nodes, sets[part].index(NONE)) for part in PARTS}
+
+    shapes = {part: (len(edges), len(own)) for part, own in sets.items()}
+    pairs = prod(comb(node + 2, KEPT) for node in range(nodes))
     return Space(
         name=name,
-        shapes={part: (len(edges), len(operations)) for part in PARTS},
-        options=dict.fromkeys(PARTS, operations),
-        size=per_cell ** len(PARTS),
-        decode=lambda logits: {part: _decode_cell(logits[part], nodes, operations.index(NONE)) for part in PARTS},
+        shapes=shapes,
+        options=sets,
+        allowed={part: np.ones(shape, bool) for part, shape in shapes.items()},
+        size=prod(pairs * (len(own) - 1) ** (KEPT * nodes) for own in sets.values()),
+        decode=lambda logits: best({part: jax.nn.log_softmax(logits[part]) for part in PARTS}),
+        best=best,
         canonical=lambda architecture: ";".join(
-            f"{part}:{_write_cell(_kept(part, architecture, nodes, operations))}" for part in PARTS
+            f"{part}:{_write_cell(_kept(part, architecture, nodes, own))}" for part, own in sets.items()
         ),
-        parse=lambda text: _parse(text, nodes, operations),
+        parse=lambda text: _parse(text, nodes, sets),
     )
 
 
 def _check_operations(operations: tuple[str, ...]) -> None:
+    """Raises UserError unless supernets and genotypes both know all operations, and `none` is among them."""
+    possible = [operation for operation in KNOWN_OPERATIONS if operation in CANDIDATES]
     for operation in operations:
-        if operation not in CANDIDATES:
-            raise unknown("operation", operation, CANDIDATES)
+        if operation not in possible:
+            raise unknown("operation", operation, possible)
     if len(set(operations)) < len(operations):
         raise UserError(f"the operations {', '.join(operations)} name one of them twice.")
     if NONE not in operations or len(operations) < 2:
@@ -83,17 +116,18 @@ def _check_operations(operations: tuple[str, ...]) -> None:
         )
 
 
-def _decode_cell(logits: Array, nodes: int, none: int) -> Array:
-    """Keeps per node the two edges whose best operation other than none is most probable; int32 [edges].
+def _best_cell(scores: Array, nodes: int, none: int) -> Array:
+    """Keeps per node the two edges whose best operation other than none scores highest; int32 [edges].
 
-    Liu et al. 2019, section 2.4. Of equals the first is kept. With independent, identically distributed logits all
-    valid cells are equally likely: exchanging two edges of a node exchanges what becomes of them, so every pair is kept
-    equally often; exchanging two operations other than none on one edge changes no edge's rank, so that whichever edges
-    are kept, each of their operations is equally likely and independent of the other edges.
+    Liu et al. 2019, section 2.4, where the scores are probabilities. Of equals the first is kept. With independent,
+    identically distributed logits all valid cells are equally likely: exchanging two edges of a node exchanges what
+    becomes of them, so every pair is kept equally often; exchanging two operations other than none on one edge changes
+    no edge's rank, so that whichever edges are kept, each of their operations is equally likely and independent of the
+    other edges.
     """
-    probabilities = jax.nn.softmax(logits, axis=-1).at[:, none].set(-1.0)
-    best = jnp.argmax(probabilities, axis=-1).astype(jnp.int32)
-    strength = jnp.max(probabilities, axis=-1)
+    others = np.delete(np.arange(scores.shape[-1], dtype=np.int32), none)  # none is out even where all else is -inf
+    best = jnp.asarray(others)[jnp.argmax(scores[:, others], axis=-1)]
+    strength = jnp.max(scores[:, others], axis=-1)
     kept = []
     start = 0
     for node in range(nodes):
@@ -146,12 +180,12 @@ def _write_cell(kept: Edges) -> str:
     return "+".join("".join(f"|{operation}~{source}" for operation, source in node) + "|" for node in nodes)
 
 
-def _parse(text: str, nodes: int, operations: tuple[str, ...]) -> Architecture:
+def _parse(text: str, nodes: int, sets: Sets) -> Architecture:
     """Reads "normal:|operation~source|operation~source|+...;reduce:...", as `canonical` writes it."""
     cells = [cell.partition(":") for cell in text.strip().split(";")]
     if [name for name, _, _ in cells] != list(PARTS):
         raise UserError(f"the architecture {text!r} is not written normal:|operation~source|...;reduce:|....")
-    return {name: _options(name, _read_cell(name, cell), nodes, operations) for name, _, cell in cells}
+    return {name: _options(name, _read_cell(name, cell), nodes, sets[name]) for name, _, cell in cells}
 
 
 def _read_cell(part: str, text: str) -> Edges:
@@ -167,11 +201,10 @@ def _read_cell(part: str, text: str) -> Edges:
     return tuple(edges)
 
 
-def _shape_of(space: Space) -> tuple[int, tuple[str, ...]]:
-    """Nodes and operations of a cell space: `nodes` nodes have nodes · (nodes + 3) / 2 edges."""
+def _nodes_of(space: Space) -> int:
+    """How many nodes the cells of a cell space have: `nodes` nodes have nodes · (nodes + 3) / 2 edges."""
     edges = space.shapes[PARTS[0]][0]
-    nodes = next(nodes for nodes in range(1, edges + 1) if nodes * (nodes + 3) // 2 == edges)
-    return nodes, space.options[PARTS[0]]
+    return next(nodes for nodes in range(1, edges + 1) if nodes * (nodes + 3) // 2 == edges)
 
 
 def genotype(space: Space, architecture: Architecture) -> Genotype:
@@ -179,8 +212,8 @@ def genotype(space: Space, architecture: Architecture) -> Genotype:
 
     Raises UserError if the architecture is not valid.
     """
-    nodes, operations = _shape_of(space)
-    normal, reduce = (_kept(part, architecture, nodes, operations) for part in PARTS)
+    nodes = _nodes_of(space)
+    normal, reduce = (_kept(part, architecture, nodes, space.options[part]) for part in PARTS)
     concat = tuple(range(2, 2 + nodes))
     return Genotype(normal, concat, reduce, concat)
 
@@ -192,12 +225,12 @@ def architecture(space: Space, genotype: Genotype) -> Architecture:
     twice for a node, or a concat other than all nodes.
     """
     check_genotype(genotype)
-    nodes, operations = _shape_of(space)
+    nodes = _nodes_of(space)
     kept: Mapping[str, tuple[Edges, tuple[int, ...]]] = {
         "normal": (genotype.normal, genotype.normal_concat),
         "reduce": (genotype.reduce, genotype.reduce_concat),
     }
-    options = {part: _options(part, edges, nodes, operations) for part, (edges, _) in kept.items()}
+    options = {part: _options(part, edges, nodes, space.options[part]) for part, (edges, _) in kept.items()}
     for part, (_, concat) in kept.items():
         if concat != tuple(range(2, 2 + nodes)):
             raise UserError(f"{part}_concat is {list(concat)}, but cells of this space concatenate all nodes in order.")

@@ -6,6 +6,7 @@ The notation is that of Liu, Simonyan & Yang 2019's published code, which most l
 
 import ast
 import itertools
+import re
 import warnings
 
 from jaxnas.core.errors import UserError, choose, unknown
@@ -16,15 +17,25 @@ __all__ = ["KNOWN_OPERATIONS", "Genotype", "check_genotype", "format_genotype", 
 KNOWN_OPERATIONS = (
     "none",
     "max_pool_3x3",
+    "max_pool_5x5",
+    "max_pool_7x7",
     "avg_pool_3x3",
+    "avg_pool_5x5",
+    "avg_pool_7x7",
     "skip_connect",
     "sep_conv_3x3",
     "sep_conv_5x5",
     "sep_conv_7x7",
     "dil_conv_3x3",
     "dil_conv_5x5",
+    "conv 1x1",
+    "conv 3x3",
+    "conv_1x1_3x3",
+    "conv_3x1_1x3",
     "conv_7x1_1x7",
 )
+OTHER_SPELLINGS = {"conv 1x1_3x3": "conv_1x1_3x3"}
+CALL = "Genotype("
 
 
 def format_genotype(genotype: Genotype) -> str:
@@ -46,13 +57,14 @@ def _format_concat(concat: tuple[int, ...]) -> str:
 def parse_genotype(text: str) -> Genotype:
     """Reads the name of a published genotype (`spaces.zoo.ZOO`) or a genotype in the literature's notation.
 
-    Lists and tuples are the same, and a concat may be written as range(...).
+    Lists and tuples are the same, a concat may be written as range(...), and the call may stand in a line of a log,
+    where what comes before and after it begins with a time stamp.
     Raises UserError, saying what is wrong and where, for anything else.
     """
     text = text.strip()
     if "(" not in text:
         return choose("genotype", text, ZOO)
-    fields = _fields(text)
+    fields = _fields(_call_in(text))
     genotype = Genotype(
         normal=_edges("normal", fields["normal"]),
         normal_concat=_concat("normal_concat", fields["normal_concat"], len(fields["normal"])),
@@ -61,6 +73,27 @@ def parse_genotype(text: str) -> Genotype:
     )
     check_genotype(genotype)
     return genotype
+
+
+def _call_in(text: str) -> str:
+    """The balanced Genotype(...) in a line of a log; other text as it is. UserError for a line with two of them."""
+    before, call, after = text.partition(CALL)
+    if not call or not _is_log(before):
+        return text
+    depth = 1
+    for token in re.finditer(r"'[^']*'|\"[^\"]*\"|[()]", after):
+        depth += {"(": 1, ")": -1}.get(token[0], 0)
+        if depth == 0:
+            rest = after[token.end() :]
+            if CALL in rest:
+                raise UserError("the text holds more than one Genotype(...); keep the one that is meant.")
+            return call + after[: token.end()] if _is_log(rest) else text
+    return text
+
+
+def _is_log(text: str) -> bool:
+    """Whether the text is empty or, as what a logger writes, begins with a time stamp's digits."""
+    return re.match(r"\s*(\d+[-/:.]\d|$)", text) is not None
 
 
 def _fields(text: str) -> dict[str, list | tuple | range]:
@@ -115,7 +148,7 @@ def _edges(name: str, values: list | tuple | range) -> Edges:
     for number, value in enumerate(values):
         match value:
             case (str(operation), int(source)) if not isinstance(source, bool):
-                edges.append((operation, source))
+                edges.append((OTHER_SPELLINGS.get(operation, operation), source))
             case _:
                 raise UserError(f"edge {number} of {name} is {value!r}, but has to look like ('sep_conv_3x3', 1).")
     return tuple(edges)

@@ -75,25 +75,32 @@ def compile_task(task: Task, run: PyTree, data: PyTree) -> Programs:
 
 
 def train(
-    task: Task, shapes: RunState, data: PyTree, around: Surroundings, checkpoints: Checkpoints, first_step: int
+    task: Task,
+    shapes: RunState,
+    data: PyTree,
+    around: Surroundings,
+    checkpoints: Checkpoints,
+    first_step: int,
+    before: PyTree = (),
 ) -> Outcome:
     """Runs a task for every seed from its newest checkpoint, or from the start, to its end.
 
     shapes: what `rehearse` gave for the task. first_step: where this task's steps begin in the log of the whole run.
+    before: the learners (leading axis: seeds) that the task continues, if it does.
     Raises Stopped, after saving, when a stop was requested, and UserError when a loss is not finite (the newest
     checkpoint, which is finite, is kept).
     """
 
     def start() -> RunState:
-        return init_over_seeds(lambda key: init_run(task, key, shapes), around.seeds)
+        return init_over_seeds(lambda key, before: init_run(task, key, shapes, before), around.seeds, before)
 
     restored = checkpoints.restore(jax.eval_shape(start))
     for problem in restored.skipped if restored else ():
         print(f"warning: {problem}", file=sys.stderr)
     step = restored.step if restored else 0
     seconds = dict(restored.metadata["seconds"]) if restored else {"compile": 0.0, "run": 0.0}
-    if restored and step == task.steps:
-        return Outcome(restored.state, seconds)
+    if restored and (step == task.steps or _ended(task, restored.state, step)):
+        return Outcome(_trimmed(task, restored.state, step), seconds)
     if around.stop.requested:  # asked between two tasks: compiling first could take minutes
         raise _stopped(task, step, around.stop.requested)
     around.log.rewind(first_step + step)
@@ -102,7 +109,21 @@ def train(
     run, data = task.devices.replicate((restored.state if restored else start(), data))
     programs = compile_task(task, run, data)
     seconds["compile"] += time.perf_counter() - begin
-    return Outcome(_loop(task, programs, run, step, data, around, checkpoints, first_step, seconds), seconds)
+    run, step = _loop(task, programs, run, step, data, around, checkpoints, first_step, seconds)
+    return Outcome(_trimmed(task, run, step), seconds)
+
+
+def _ended(task: Task, run: RunState, step: int) -> bool:
+    """Whether every seed's search has ended before the last epoch; looked at between epochs."""
+    if task.ended is None or step % task.steps_per_epoch or step == 0:
+        return False
+    return bool(np.all(np.asarray(jax.vmap(task.ended)(run.learner))))
+
+
+def _trimmed(task: Task, run: RunState, step: int) -> RunState:
+    """A finished run whose history has the epochs that there were."""
+    epochs = step // task.steps_per_epoch
+    return run._replace(history={name: values[:, :epochs] for name, values in run.history.items()})
 
 
 def _loop(
@@ -115,14 +136,14 @@ def _loop(
     checkpoints: Checkpoints,
     first_step: int,
     seconds: dict[str, float],
-) -> RunState:
+) -> tuple[RunState, int]:
     saved_at = time.perf_counter()
     pace = SECONDS_PER_CALL  # seconds per step; so large that the first call takes one step and measures it
     score: float | None = None
     best = -math.inf  # so that a resumed run saves its next score, too
     with Progress(task.name, epochs=task.epochs) as progress:
         progress.start(task.steps, step)
-        while step < task.steps:
+        while step < task.steps and not _ended(task, run, step):
             begin = time.perf_counter()
             count = _steps_now(task, step, around.cadence.every_steps, pace)
             run = programs.advance(run, data, jnp.asarray(count, jnp.int32))
@@ -140,15 +161,16 @@ def _loop(
             overdue = time.perf_counter() - saved_at >= around.cadence.every_seconds
             on_the_step = around.cadence.every_steps > 0 and step % around.cadence.every_steps == 0
             better = score is not None and score > best
-            if better or overdue or on_the_step or around.stop.requested or step == task.steps:
+            last = step == task.steps or _ended(task, run, step)
+            if better or overdue or on_the_step or around.stop.requested or last:
                 best = max(best, -math.inf if score is None else score)
                 checkpoints.save(step, run, {"seconds": dict(seconds)}, score)
                 saved_at = time.perf_counter()
-            if around.stop.requested and step < task.steps:
+            if around.stop.requested and not last:
                 checkpoints.wait()
                 raise _stopped(task, step, around.stop.requested)
     checkpoints.wait()
-    return run
+    return run, step
 
 
 def _stopped(task: Task, step: int, signal: str) -> Stopped:

@@ -132,7 +132,7 @@ def compile_program(function: Callable[..., PyTree], devices: Devices, *argument
     return lambda *arguments: program(numbers, *arguments)
 
 
-def init_over_seeds(init: Callable[[Array], PyTree], seeds: tuple[int, ...]) -> PyTree:
-    """init(key) for every seed, stacked along a new leading axis."""
+def init_over_seeds(init: Callable[..., PyTree], seeds: tuple[int, ...], before: PyTree = ()) -> PyTree:
+    """init(key, before) for every seed, stacked along a new leading axis; before has one entry per seed."""
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    return jax.jit(lambda keys: lax.map(init, keys))(keys)
+    return jax.jit(lambda keys, before: lax.map(lambda one: init(*one), (keys, before)))(keys, before)

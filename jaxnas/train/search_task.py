@@ -1,6 +1,7 @@
 """A search as a task: which batches a method gets, and how it is validated after every epoch."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -8,13 +9,16 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxnas.core.types import Array, Batch, Key, PyTree
+from jaxnas.core.types import Architecture, Array, Batch, Key, Space
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, augment, normalize
-from jaxnas.methods import Method
-from jaxnas.search.objectives import Batches
+from jaxnas.methods import Stage
+from jaxnas.search.monitor import Limits, begin_watch, signs, sound, watch
+from jaxnas.search.objectives import Batches, SearchState
 from jaxnas.train.parallel import Devices
 from jaxnas.train.task import Task
+
+NO_LIMITS = Limits()
 
 
 class SearchData(NamedTuple):
@@ -27,15 +31,22 @@ class SearchData(NamedTuple):
 
 
 def search_task(
-    method: Method,
+    stage: Stage,
+    space: Space,
     *,
-    epochs: int,
     batch_size: int,
     counts: tuple[int, int],
     augmentation: Augmentation,
     devices: Devices,
+    limits: Limits = NO_LIMITS,
+    curvature: Callable[[SearchState, Batch], Array] | None = None,
 ) -> Task:
-    """The task of searching with a method; `counts` are the sizes of the two halves of the training split."""
+    """The task of searching with the method of a stage.
+
+    counts: the sizes of the two halves of the training split. limits: when to stop early.
+    curvature: measures the curvature of the loss in the logits after every epoch, None to leave that out.
+    """
+    method = stage.method
     train_count, valid_count = counts
 
     def begin_epoch(key: Key, epoch: Array) -> tuple[Array, Array]:
@@ -60,21 +71,39 @@ def search_task(
         keys, rows = devices.shard(jax.random.split(key, batch_size)), devices.shard(rows)
         return Batch(augment(augmentation, keys, data.images[rows]), data.labels[rows])
 
-    def finish_epoch(key, state, data, epoch):
-        loss, accuracy = validate(state, data)
-        state, search_accuracy = method.finish_epoch(key, state, epoch, accuracy)
-        probabilities = method.probabilities(state)
-        row = {"valid_loss": loss, "valid_accuracy": accuracy, "search_accuracy": search_accuracy}
-        row["entropy"] = _mean_entropy(probabilities)
-        return state, row | {f"probabilities/{part}": values for part, values in probabilities.items()}
+    def init(key, before):
+        state = method.init(key) if stage.enter is None else stage.enter(key, sound(before))
+        return begin_watch(state)
 
-    def validate(state: PyTree, data: SearchData) -> tuple[Array, Array]:
+    def finish_epoch(key, state, data, epoch):
+        loss, accuracy = validate(functools.partial(method.predict, state), data)
+
+        def judge(architecture: Architecture) -> Array:
+            if method.child is None:
+                raise ValueError("the supernet of this method has no weights for its architectures.")
+            return validate(functools.partial(method.child, state, architecture), data)[1]
+
+        state, search_accuracy = method.finish_epoch(key, state, epoch, accuracy, judge)
+        probabilities, architecture = method.probabilities(state), method.derive(state)
+        row = {"valid_loss": loss, "valid_accuracy": accuracy, "search_accuracy": search_accuracy}
+        row |= {f"probabilities/{part}": values for part, values in probabilities.items()}
+        row |= {f"architecture/{part}": values for part, values in architecture.items()}
+        row |= signs(space, probabilities, architecture)
+        row["entropy"] = jnp.mean(jnp.concatenate([row[f"entropy/{part}"] for part in probabilities]))
+        sharpness = jnp.zeros(())
+        if curvature is not None:
+            rows = devices.shard(data.valid_rows[:batch_size])
+            batch = Batch(normalize(augmentation, data.images[rows]), data.labels[rows])
+            sharpness = row["curvature"] = devices.mean(curvature(state, batch))
+        return watch(limits, space, state, architecture, epoch, sharpness), row
+
+    def validate(predict: Callable[[Array], Array], data: SearchData) -> tuple[Array, Array]:
         rows, mask = batches.evaluation_rows(valid_count, batch_size)
 
         def body(sums, scanned):
             rows, mask = (devices.shard(leaf) for leaf in scanned)
             chosen = data.valid_rows[rows]
-            logits = method.predict(state, normalize(augmentation, data.images[chosen]))
+            logits = predict(normalize(augmentation, data.images[chosen]))
             labels = data.labels[chosen]
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             correct = jnp.argmax(logits, axis=-1) == labels
@@ -85,19 +114,14 @@ def search_task(
         return loss / valid_count, accuracy / valid_count
 
     return Task(
-        name="search",
-        epochs=epochs,
+        name=stage.name,
+        epochs=stage.epochs,
         steps_per_epoch=train_count // batch_size,
         devices=devices,
         branches=method.branches,
-        init=method.init,
+        init=init,
         begin_epoch=begin_epoch,
         step=jax.jit(step),  # traced once, for the rehearsal and for the program
         finish_epoch=finish_epoch,
+        ended=(lambda state: state.watch.stopped >= 0) if limits.any else None,
     )
-
-
-def _mean_entropy(probabilities: Mapping[str, Array]) -> Array:
-    """Mean over choices of -Σ p log p, in nats."""
-    terms = [-jnp.sum(jax.scipy.special.xlogy(values, values), axis=-1) for values in probabilities.values()]
-    return jnp.mean(jnp.concatenate(terms))

@@ -11,17 +11,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnas.core.keys import at_step, named
-from jaxnas.core.types import Array, Key, PyTree
+from jaxnas.core.types import Array, Averaged, Key, PyTree
 from jaxnas.train.parallel import Devices
 
 
 class Task(NamedTuple):
     """What to train, on which devices. `branches` tells whether a step chooses what to run by its data.
 
-    init: key -> learner, the pytree that a step changes.
+    init: (key, before) -> learner, the pytree that a step changes; before is the learner that the task before this one
+        ended with where the task continues it, and () otherwise.
     begin_epoch: (key, epoch) -> order, what the epoch's steps need to find their data (computed once a call).
-    step: (key, learner, data, order, position in the epoch) -> (learner, metrics of scalars).
+    step: (key, learner, data, order, position in the epoch) -> (learner, metrics: scalars or `Averaged`).
     finish_epoch: (key, learner, data, epoch) -> (learner, row), the row being what to remember of the epoch.
+    ended: learner -> whether to end before the last epoch, looked at after every epoch; None for never.
     """
 
     name: str
@@ -29,10 +31,11 @@ class Task(NamedTuple):
     steps_per_epoch: int
     devices: Devices
     branches: bool
-    init: Callable[[Key], PyTree]
+    init: Callable[[Key, PyTree], PyTree]
     begin_epoch: Callable[[Key, Array], PyTree]
     step: Callable[[Key, PyTree, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
     finish_epoch: Callable[[Key, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
+    ended: Callable[[PyTree], Array] | None = None
 
     @property
     def steps(self) -> int:
@@ -44,43 +47,46 @@ class RunState(NamedTuple):
     """Everything that a run needs to go on, exactly as if it had never stopped.
 
     step: int32, steps done. key: the run's key; the randomness of a step is a function of (key, step).
-    sums: the step metrics summed since the epoch began. history: {name: [epochs, ...]}, a row for every epoch.
+    sums: the step metrics summed since the epoch began (`Averaged` ones with their weight).
+    history: {name: [epochs, ...]}, a row for every epoch.
     failed: int32, the first step whose metrics or learner were not finite, -1 as long as there is none.
     """
 
     step: Array
     key: Key
     learner: PyTree
-    sums: dict[str, Array]
+    sums: dict[str, Any]
     history: Mapping[str, Array]
     failed: Array
 
 
-def rehearse(task: Task, data: PyTree) -> Any:
+def rehearse(task: Task, data: PyTree, before: PyTree = ()) -> Any:
     """Traces one step and one epoch's end, without running or compiling them: a RunState of shapes and types.
 
-    Errors of shape surface here, before anything is written.
+    before: the learner that the task continues, or its shapes. Errors of shape surface here, before anything is
+    written.
     """
 
-    def one_epoch(key, data):
-        learner, zero = task.init(key), jnp.zeros((), jnp.int32)
+    def one_epoch(key, data, before):
+        learner, zero = task.init(key, before), jnp.zeros((), jnp.int32)
         _, metrics = task.step(key, learner, data, task.begin_epoch(key, zero), zero)
         return learner, metrics, task.finish_epoch(key, learner, data, zero)[1]
 
     key = jax.random.key(0)
-    learner, metrics, row = task.devices.eval_shape(one_epoch, key, data)
+    learner, metrics, row = task.devices.eval_shape(one_epoch, key, data, before)
+    one_row = jax.eval_shape(lambda metrics, row: {**_means(metrics, 1), **row}, metrics, row)
     history: Any = {
-        name: jax.ShapeDtypeStruct((task.epochs, *leaf.shape), leaf.dtype) for name, leaf in {**metrics, **row}.items()
+        name: jax.ShapeDtypeStruct((task.epochs, *leaf.shape), leaf.dtype) for name, leaf in one_row.items()
     }
     integer: Any = jax.ShapeDtypeStruct((), jnp.int32)
     run_key: Any = jax.ShapeDtypeStruct(key.shape, key.dtype)
     return RunState(integer, run_key, learner, metrics, history, integer)
 
 
-def init_run(task: Task, key: Key, shapes: Any) -> RunState:
+def init_run(task: Task, key: Key, shapes: Any, before: PyTree = ()) -> RunState:
     """The state before the first step, of the shapes that `rehearse` gave; jit- and vmap-able over keys."""
     sums, history = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes.sums, shapes.history))
-    learner = task.init(named(key, "learner"))
+    learner = task.init(named(key, "learner"), before)
     return RunState(jnp.zeros((), jnp.int32), key, learner, sums, history, jnp.full((), -1, jnp.int32))
 
 
@@ -108,10 +114,18 @@ def finish_epoch(task: Task, run: RunState, data: PyTree) -> RunState:
     """Closes the epoch whose last step was just taken: validates, and writes its row of the history."""
     epoch = run.step // task.steps_per_epoch - 1
     learner, row = task.finish_epoch(at_step(run.key, "finish_epoch", epoch), run.learner, data, epoch)
-    means = jax.tree.map(lambda total: total / task.steps_per_epoch, run.sums)
-    history = {name: run.history[name].at[epoch].set(value) for name, value in {**means, **row}.items()}
+    values = {**_means(run.sums, task.steps_per_epoch), **row}
+    history = {name: run.history[name].at[epoch].set(value) for name, value in values.items()}
     sums = jax.tree.map(jnp.zeros_like, run.sums)
     return run._replace(learner=learner, sums=sums, history=history)
+
+
+def _means(sums: Mapping[str, Any], steps: int) -> dict[str, Array]:
+    """The means of an epoch's metrics; NaN for one that no step had."""
+    return {
+        name: one.total / jnp.where(one.weight > 0, one.weight, jnp.nan) if isinstance(one, Averaged) else one / steps
+        for name, one in sums.items()
+    }
 
 
 def _all_finite(tree: PyTree) -> Array:

@@ -1,4 +1,4 @@
-"""The supernet: its published size, and the equality of its four evaluations."""
+"""The supernet: its published size, and the equality of its evaluations."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.types import Dropout
 from jaxnas.networks import cell_supernet as module
 from jaxnas.networks.cell_supernet import cell_supernet, layer_plan
-from jaxnas.networks.mixed_cell import EVALUATIONS
+from jaxnas.networks.mixed_cell import EVALUATIONS, Cell, selected, tape
 from jaxnas.spaces.cell import cell_edges, cell_space
 
 OPERATIONS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3")
@@ -16,9 +17,15 @@ NODES = 2
 EDGES = len(cell_edges(NODES))
 
 
-def build(evaluation, layers=3, **settings):
+def build(evaluation, layers=3, channels=2, **settings):
     return cell_supernet(
-        channels=2, layers=layers, classes=3, nodes=NODES, operations=OPERATIONS, evaluation=evaluation, **settings
+        channels=channels,
+        layers=layers,
+        classes=3,
+        nodes=NODES,
+        operations=OPERATIONS,
+        evaluation=evaluation,
+        **settings,
     )
 
 
@@ -27,13 +34,15 @@ def gates_of(kind):
     for number, part in enumerate(("normal", "reduce")):
         logits = jax.random.normal(jax.random.key(number), (EDGES, len(OPERATIONS)))
         soft = jax.nn.softmax(logits)
-        gates[part] = soft if kind == "mixture" else jax.nn.one_hot(jnp.argmax(logits, -1), len(OPERATIONS))
+        kept = {"mixture": len(OPERATIONS), "two paths": 2, "one-hot": 1}[kind]
+        smallest = -jnp.sort(-soft, axis=-1)[:, kept - 1 : kept]
+        gates[part] = jnp.where(soft >= smallest, 1.0 if kind == "one-hot" else soft, 0.0)
     return gates
 
 
-def value_and_gradients(network, params, gates, images):
+def value_and_gradients(network, params, gates, images, noise=None):
     def loss(params, gates):
-        logits = network.apply(params, gates, images)
+        logits = network.apply(params, gates, images, noise)
         return jnp.sum(jnp.sin(logits)), logits
 
     gradients, logits = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, gates)
@@ -55,11 +64,12 @@ def test_size_of_the_published_supernet():
     assert sum(np.prod(shape) for shape in cell_space().shapes.values()) == 2 * 14 * 8
 
 
-@pytest.mark.parametrize("evaluation", ["plain", "wide", "tape", "single_path"])
-def test_edges_without_any_weights(evaluation):
+@pytest.mark.parametrize(("evaluation", "paths"), [("plain", None), ("wide", None), ("tape", None), ("tape", 1)])
+def test_edges_without_any_weights(evaluation, paths):
     """A space of pools and identities: the normal cells' edges have nothing to draw or to learn."""
     operations = ("none", "skip_connect", "max_pool_3x3")
-    network = cell_supernet(channels=2, layers=4, classes=3, nodes=1, operations=operations, evaluation=evaluation)
+    settings = {"operations": operations, "evaluation": evaluation, "paths": paths}
+    network = cell_supernet(channels=2, layers=4, classes=3, nodes=1, **settings)
     gates = {part: jax.nn.one_hot(jnp.asarray([2, 1]), 3) for part in ("normal", "reduce")}
     params = network.init(jax.random.key(0))
     assert params["cells"][0]["edges"] == {"stride_1": {}}
@@ -76,21 +86,58 @@ def test_channels_double_at_the_two_reductions(layers):
     assert [layer.channels for layer in plan] == [16 * 2 ** sum(r <= i for r in reductions) for i in range(layers)]
 
 
-@pytest.mark.parametrize("kind", ["mixture", "one-hot"])
-def test_evaluations_agree(kind):
+NOISE = Dropout(jax.random.key(5), jnp.asarray(0.4))
+
+
+@pytest.mark.parametrize(
+    ("noise", "settings"),
+    [(None, {}), (NOISE, {}), (None, {"partial": 2})],
+    ids=["as published", "dropout on identities", "partial channels"],
+)
+@pytest.mark.parametrize("kind", ["mixture", "one-hot", "two paths"])
+def test_evaluations_agree(kind, noise, settings):
     """The same function of the same weights, in values and in gradients for weights and gates."""
     with jax.enable_x64(True):
         gates = double(gates_of(kind))
-        params = double(build("plain").init(jax.random.key(1)))
+        settings = settings | {"channels": 4}
+        params = double(build("plain", **settings).init(jax.random.key(1)))
         images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3), jnp.float64)
-        expected = value_and_gradients(build("plain"), params, gates, images)
+        expected = value_and_gradients(build("plain", **settings), params, gates, images, noise)
         for evaluation in ("wide", "tape"):
-            assert_close(value_and_gradients(build(evaluation), params, gates, images), expected)
-        if kind == "one-hot":
-            logits, params_bar, gates_bar = value_and_gradients(build("single_path"), params, gates, images)
+            assert_close(value_and_gradients(build(evaluation, **settings), params, gates, images, noise), expected)
+        for evaluation in ("plain", "tape") if kind != "mixture" else ():
+            paths = {"one-hot": 1, "two paths": 2}[kind]
+            network = build(evaluation, paths=paths, **settings)
+            logits, params_bar, gates_bar = value_and_gradients(network, params, gates, images, noise)
             assert_close((logits, params_bar), expected[:2])
-            # The gate of the operation that ran has its gradient; the others, which did not run, have none.
-            assert_close(gates_bar, jax.tree.map(jnp.multiply, expected[2], gates))
+            # The gates of the operations that ran have their gradient; the others, which did not run, have none.
+            # (The weight of an edge's channels that pass by is the sum of its gates: a gradient that all of them have.)
+            if "partial" not in settings:
+                kept = jax.tree.map(lambda bar, gate: jnp.where(gate > 0, bar, 0.0), expected[2], gates)
+                assert_close(gates_bar, kept)
+
+
+def test_noise_drops_identities_alone():
+    """With rate r an identity keeps an element with probability 1 - r and divides it by that: 0 or x / (1 - r)."""
+    cell = Cell(("none", "skip_connect", "max_pool_3x3"), ((0, 0), (1, 0)), reduction=False)
+    inputs = jnp.ones((2, 4, 8, 8, 16))
+    for operation, values in ((1, {0.0, 1 / 0.6}), (2, {0.0})):
+        gates = jax.nn.one_hot(jnp.asarray([operation, 0]), 3)
+        output = np.asarray(tape(cell, inputs, {"stride_1": {}}, gates, NOISE))
+        np.testing.assert_allclose(sorted(set(output.ravel().tolist())), sorted(values), rtol=1e-6)
+        if operation == 1:
+            dropped = np.mean(output == 0)
+            assert abs(dropped - 0.4) < 5 * np.sqrt(0.4 * 0.6 / output.size)  # five standard deviations
+
+
+def test_partial_channels_leave_the_rest_as_it_is():
+    """One channel of two goes through the mixture; the other passes by, and the two sets are interleaved."""
+    cell = Cell(("none", "skip_connect"), ((0, 0), (1, 0)), reduction=False, partial=2)
+    inputs = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 4))
+    gates = jnp.asarray([[0.75, 0.25], [0.0, 0.0]])
+    output = tape(cell, inputs, {"stride_1": {}}, gates)
+    np.testing.assert_allclose(output[..., 0::2], 0.25 * inputs[0][..., :2], rtol=1e-6)
+    np.testing.assert_allclose(output[..., 1::2], inputs[0][..., 2:], rtol=1e-6)
 
 
 def test_a_longer_stage_is_a_loop_over_the_same_cells(monkeypatch):
@@ -107,9 +154,8 @@ def test_a_longer_stage_is_a_loop_over_the_same_cells(monkeypatch):
 
 def test_bare_gates_add_the_cotangent_sum_of_the_published_code():
     """GDAS's code adds a gate that was not selected to the node: its derivative is the node's summed cotangent."""
-    from jaxnas.networks.mixed_cell import Cell, selected
-
-    cell = Cell(("none", "skip_connect", "max_pool_3x3"), ((0, 0), (1, 0)), False, None, True)
+    operations = ("none", "skip_connect", "max_pool_3x3")
+    cell = Cell(operations, ((0, 0), (1, 0)), reduction=False, paths=1, bare_gates=True)
     image = jax.random.normal(jax.random.key(0), (2, 4, 4, 1))
     cotangent = jax.random.normal(jax.random.key(1), image.shape)
     gates = jnp.asarray([0.0, 1.0, 0.0])
@@ -122,7 +168,7 @@ def test_bare_gates_add_the_cotangent_sum_of_the_published_code():
 
 
 def test_active_names_exactly_the_weights_with_a_gradient():
-    network, gates = build("single_path"), gates_of("one-hot")
+    network, gates = build("tape", paths=1), gates_of("one-hot")
     params = network.init(jax.random.key(1))
     images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
     _, gradient, _ = value_and_gradients(network, params, gates, images)
@@ -155,4 +201,4 @@ def test_sizes_that_cannot_be_halved_are_refused():
 def test_unknown_evaluation_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match=r"unknown evaluation 'tap'; did you mean 'tape'\?"):
         build("tap")
-    assert set(EVALUATIONS) == {"plain", "wide", "tape", "single_path"}
+    assert set(EVALUATIONS) == {"plain", "wide", "tape"}

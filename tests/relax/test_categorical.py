@@ -14,6 +14,10 @@ SAMPLERS = {
     "softmax": (categorical.softmax(), False),
     "gumbel_softmax": (categorical.gumbel_softmax(TEMPERATURE), False),
     "gumbel_straight_through": (categorical.gumbel_straight_through(TEMPERATURE), True),
+    "multinomial_straight_through": (categorical.multinomial_straight_through(), True),
+    "log_prob_straight_through": (categorical.log_prob_straight_through(), True),
+    "two_paths": (categorical.two_paths(), True),
+    "ordered_threshold": (categorical.ordered_threshold(), True),
     "argmax": (categorical.argmax(), True),
 }
 LOGITS = {
@@ -37,8 +41,10 @@ def test_draw(sampler_and_hard):
         assert float(jnp.min(gates)) >= 0
         assert draw.architecture[part].shape == gates.shape[:1]
         assert jnp.issubdtype(draw.architecture[part].dtype, jnp.integer)
-        if hard:
-            np.testing.assert_array_equal(gates, jax.nn.one_hot(draw.architecture[part], 4))
+        if hard:  # up to a gate that is there for its gradient alone
+            np.testing.assert_array_equal(
+                jnp.where(gates == categorical.VANISHING, 0.0, gates), jax.nn.one_hot(draw.architecture[part], 4)
+            )
     np.testing.assert_allclose(draw.log_prob, log_prob(LOGITS, draw.architecture), rtol=1e-5)
 
 
@@ -62,8 +68,16 @@ def test_vmap_equals_one_by_one(sampler_and_hard):
         chex.assert_trees_all_close(one, sampler(key, LOGITS, COUNT), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gumbel_softmax", "gumbel_straight_through"])
-def test_gumbel_draws_follow_softmax(name):
+DRAWN = (
+    "gumbel_softmax",
+    "gumbel_straight_through",
+    "multinomial_straight_through",
+    "log_prob_straight_through",
+)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_draws_follow_softmax(name):
     """Whatever the temperature; the bound is five standard errors of a binomial share."""
     count = 20_000
     keys = jax.random.split(jax.random.key(4), count)
@@ -72,6 +86,130 @@ def test_gumbel_draws_follow_softmax(name):
         expected = jax.nn.softmax(values)
         share = jnp.mean(jax.nn.one_hot(draws[part], 4), axis=0)
         assert float(jnp.max(jnp.abs(share - expected) / jnp.sqrt(expected * (1 - expected) / count))) < 5
+
+
+def test_excluded_options_are_never_drawn(sampler_and_hard):
+    """Their gates are zero, exactly, and so is the gradient of their logits; the ordered options end before them."""
+    sampler, _ = sampler_and_hard
+    allowed = {part: jnp.ones(values.shape, bool).at[:, 3].set(False) for part, values in LOGITS.items()}
+
+    def gates(logits, key):
+        return sampler(key, categorical.masked(logits, allowed), COUNT).gates
+
+    for number in range(5):
+        key = jax.random.key(number)
+        for part, values in gates(LOGITS, key).items():
+            np.testing.assert_array_equal(values[:, 3], 0.0, err_msg=part)
+        gradient = jax.grad(lambda logits, key=key: sum(jnp.sum(jnp.sin(g)) for g in gates(logits, key).values()))(
+            LOGITS
+        )
+        for values in gradient.values():
+            np.testing.assert_array_equal(values[:, 3], 0.0)
+
+
+WEIGHTS = {
+    part: jnp.cos(jnp.arange(values.size, dtype=jnp.float32)).reshape(values.shape) for part, values in LOGITS.items()
+}
+
+
+def linear(name, logits, key):
+    """A loss that is linear in the gates: its gradient for the gates is WEIGHTS."""
+    gates = SAMPLERS[name][0](key, logits, COUNT).gates
+    return sum(jnp.vdot(WEIGHTS[part], gates[part]) for part in gates)
+
+
+def test_multinomial_straight_through_has_the_derivative_of_the_softmax():
+    """Whatever was drawn; for a linear loss it is the exact gradient of the expectation."""
+    expected = jax.grad(lambda logits: linear("softmax", logits, jax.random.key(0)))(LOGITS)
+    for seed in range(3):
+        actual = jax.grad(
+            lambda logits, seed=seed: linear("multinomial_straight_through", logits, jax.random.key(seed))
+        )
+        chex.assert_trees_all_close(actual(LOGITS), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_log_prob_straight_through_credits_the_option_drawn():
+    """∇ = Σ over choices of ∂L/∂gate drawn · ∇ log p (DSNAS)."""
+    key = jax.random.key(3)
+    drawn = SAMPLERS["log_prob_straight_through"][0](key, LOGITS, COUNT).architecture
+
+    def credited(logits):
+        terms = [
+            jnp.take_along_axis(WEIGHTS[part] * jax.nn.log_softmax(values), drawn[part][:, None], -1)
+            for part, values in logits.items()
+        ]
+        return sum(jnp.sum(term * 1.0) for term in terms)
+
+    actual = jax.grad(lambda logits: linear("log_prob_straight_through", logits, key))(LOGITS)
+    chex.assert_trees_all_close(actual, jax.grad(credited)(LOGITS), rtol=1e-5, atol=1e-7)
+
+
+def test_two_paths_follow_their_probabilities():
+    """Pairs are drawn without replacement, and one of the two by the softmax of the two; frequencies as computed."""
+    logits = {"cell": jnp.asarray([[0.0, 1.0, -1.0]])}
+    count = 20_000
+    keys = jax.random.split(jax.random.key(0), count)
+    gates = jax.vmap(lambda key: SAMPLERS["two_paths"][0](key, logits, COUNT).gates["cell"][0])(keys)
+    np.testing.assert_array_equal(jnp.sum(gates > 0, axis=-1), 2)
+    p = jax.nn.softmax(logits["cell"][0])
+    for active in range(3):
+        for other in {0, 1, 2} - {active}:
+            pair = p[active] * p[other] * (1 / (1 - p[active]) + 1 / (1 - p[other]))
+            expected = pair * p[active] / (p[active] + p[other])
+            share = jnp.mean((gates[:, active] == 1) & (gates[:, other] == categorical.VANISHING))
+            assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / count)
+
+
+def test_two_paths_have_the_derivative_of_the_softmax_of_the_two():
+    logits = {"cell": jnp.asarray([[0.5, 1.0, -1.0, 0.2]])}
+    key = jax.random.key(1)
+    sampled = np.flatnonzero(SAMPLERS["two_paths"][0](key, logits, COUNT).gates["cell"][0])
+    weights = jnp.asarray([0.3, -1.0, 2.0, 0.7])
+
+    def of_two(values):
+        return jnp.vdot(jax.nn.softmax(values[0, sampled]), weights[sampled])
+
+    def drawn(values):
+        return jnp.vdot(SAMPLERS["two_paths"][0](key, {"cell": values}, COUNT).gates["cell"][0], weights)
+
+    np.testing.assert_allclose(jax.grad(drawn)(logits["cell"]), jax.grad(of_two)(logits["cell"]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("margins", "option"),
+    [((-1.0, 5.0), 0), ((1.0, -1.0), 1), ((1.0, 0.5), 2), ((-0.1, -0.1), 0)],
+)
+def test_ordered_options_are_reached_one_after_another(margins, option):
+    """The gates are products of steps, and their derivatives those of the same products of sigmoids' slopes."""
+    sampler = SAMPLERS["ordered_threshold"][0]
+    values = jnp.asarray([[9.0, *margins]])
+    np.testing.assert_array_equal(
+        sampler(jax.random.key(0), {"kernel": values}, COUNT).gates["kernel"], np.eye(3)[[option]]
+    )
+    jacobian = jax.jacobian(lambda v: sampler(jax.random.key(0), {"kernel": v}, COUNT).gates["kernel"][0])(values)[:, 0]
+    (one, two), (slope_1, slope_2) = (np.asarray(margins) > 0).astype(float), [float(jax.grad(jax.nn.sigmoid)(m)) for m in margins]
+    expected = [[0, -slope_1, 0], [0, slope_1 * (1 - two), -one * slope_2], [0, slope_1 * two, one * slope_2]]
+    np.testing.assert_allclose(jacobian, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_ordered_options_pass_over_what_is_excluded():
+    """Where the first option is excluded the second is reached whatever its margin."""
+    values = jnp.asarray([[categorical.EXCLUDED, -3.0, -1.0]])
+    gates = SAMPLERS["ordered_threshold"][0](jax.random.key(0), {"expansion": values}, COUNT).gates["expansion"]
+    np.testing.assert_array_equal(gates, [[0.0, 1.0, 0.0]])
+
+
+def test_edges_are_weighed_by_a_softmax_over_the_sources_of_their_node():
+    edges = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1))
+    sources = jnp.asarray([[0.3, -0.5, categorical.EXCLUDED], [1.0, 0.0, 2.0]])
+    logits = {"normal": LOGITS["normal"], "normal_sources": sources}
+    sampler = categorical.edge_normalized(categorical.softmax(), {"normal": ("normal_sources", edges)})
+    gates = sampler(jax.random.key(0), logits, COUNT).gates
+    assert set(gates) == {"normal"}
+    weights = jax.nn.softmax(sources)
+    for row, (source, node) in enumerate(edges):
+        expected = weights[node, source] * jax.nn.softmax(LOGITS["normal"][row])
+        np.testing.assert_allclose(gates["normal"][row], expected, rtol=1e-6)
 
 
 def test_parts_are_independent_streams():
@@ -97,6 +235,13 @@ def test_straight_through_has_the_relaxed_derivative():
         for name in ("gumbel_straight_through", "gumbel_softmax")
     )
     chex.assert_trees_all_close(hard, soft, rtol=1e-6)
+
+
+def test_exponential_temperature():
+    schedule = categorical.exponential_temperature(5.0, 0.05, 10)
+    np.testing.assert_allclose(
+        [schedule(0), schedule(5), schedule(10), schedule(20)], [5.0, 0.5, 0.05, 0.05], rtol=1e-6
+    )
 
 
 def test_temperature_goes_from_start_to_end():

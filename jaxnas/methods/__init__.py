@@ -1,0 +1,31 @@
+"""The published methods, each a short composition of samplers, estimators, objectives, updates and optimizers.
+
+A method is built from a `Setup`, how it trains the weights and (where it has logits) the architecture, and its own
+settings: the fields of `config.method`. To add one, write a function beside its relatives and add it to METHODS.
+"""
+
+from collections.abc import Callable, Mapping
+
+from jaxnas.methods.cells import darts, dsnas, gdas, p_darts, pc_darts, snas
+from jaxnas.methods.chains import fbnet, fbnet_v2, mdenas, proxylessnas, single_path
+from jaxnas.methods.composed import composed
+from jaxnas.methods.method import Arch, Method, Setup, Stage, Weights
+from jaxnas.methods.random_search import random_search
+
+__all__ = ["METHODS", "Arch", "Method", "Setup", "Stage", "Weights"]
+
+METHODS: Mapping[str, Callable[..., Method | tuple[Stage, ...]]] = {
+    "darts": darts,
+    "gdas": gdas,
+    "snas": snas,
+    "dsnas": dsnas,
+    "pc_darts": pc_darts,
+    "p_darts": p_darts,
+    "proxylessnas": proxylessnas,
+    "fbnet": fbnet,
+    "fbnet_v2": fbnet_v2,
+    "single_path": single_path,
+    "mdenas": mdenas,
+    "composed": composed,
+    "random": random_search,
+}

@@ -1,0 +1,241 @@
+"""What a search method is, and the pieces that most of them are composed of."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnas.core.errors import UserError, choose
+from jaxnas.core.keys import named
+from jaxnas.core.types import Architecture, Array, Gates, Key, Logits, Metrics, Network, PyTree, Space
+from jaxnas.search import optimizers
+from jaxnas.search.objectives import GateObjective, Loss, Mean, SearchState, first_order, penalised, unrolled
+from jaxnas.search.updates import Update, alternating
+from jaxnas.spaces.space import encode
+
+Judge = Callable[[Architecture], Array]  # its accuracy on the whole validation half with the present weights
+
+
+class Weights(NamedTuple):
+    """How a method trains the weights: SGD with momentum, decay and clipped gradients, its rate falling by a cosine."""
+
+    weights_learning_rate: float
+    weights_final_learning_rate: float
+    momentum: float
+    weight_decay: float
+    clip: float
+
+    def rate(self, steps: int) -> optax.Schedule:
+        """The learning rate over `steps` steps."""
+        share = self.weights_final_learning_rate / self.weights_learning_rate
+        return optax.cosine_decay_schedule(self.weights_learning_rate, max(steps, 1), share)
+
+    def optimizer(self, steps: int, *, paths: bool) -> optax.GradientTransformationExtraArgs:
+        """The optimizer; with `paths`, weights that took no part in a step are left alone, momentum and decay too."""
+        sgd = optimizers.sgd(self.rate(steps), momentum=self.momentum, weight_decay=self.weight_decay, clip=self.clip)
+        return optimizers.skip_inactive(sgd) if paths else sgd
+
+
+class Arch(NamedTuple):
+    """How a method trains the architecture parameters: Adam with L2 decay."""
+
+    logits_learning_rate: float
+    logits_weight_decay: float
+
+    def optimizer(self, b1: float = 0.5) -> optax.GradientTransformationExtraArgs:
+        """Adam; b1 is 0.5 in the papers on cells."""
+        return optimizers.adam(self.logits_learning_rate, b1=b1, b2=0.999, weight_decay=self.logits_weight_decay)
+
+
+class Setup(NamedTuple):
+    """What a search gives every method.
+
+    supernet: builds the supernet of the space's family with a method's settings (see `network`).
+    steps_per_epoch, epochs: the budget. mean: the mean over devices.
+    cost, penalty: what gates cost, and how that enters the loss of the architecture; None for a search without.
+    """
+
+    space: Space
+    supernet: Callable[..., Network]
+    steps_per_epoch: int
+    epochs: int
+    mean: Mean = lambda tree: tree
+    cost: Callable[[Gates], Array] | None = None
+    penalty: Callable[[Array, Array], Array] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole search."""
+        return self.steps_per_epoch * self.epochs
+
+    def network(self, **settings: Any) -> Network:
+        """The supernet; raises UserError where the space's networks do not have what the method needs of them."""
+        known = inspect.signature(self.supernet).parameters
+        for name in settings:
+            if name not in known:
+                raise UserError(
+                    f"the space {self.space.name!r} has no {NEEDS.get(name, name)}, which this method needs; "
+                    "take the space 'darts'."
+                )
+        return self.supernet(**settings)
+
+    def priced(self, loss: Loss) -> Loss:
+        """A loss of the architecture: the loss, penalised by the cost where the search has one."""
+        if self.cost is None or self.penalty is None:
+            return loss
+        return penalised(loss, self.cost, self.penalty)
+
+    def price(self, gates: Gates) -> tuple[Array, Metrics]:
+        """What the penalty adds to a loss, by itself (for penalties that are added), and the cost as a metric."""
+        if self.cost is None or self.penalty is None:
+            raise ValueError("a search without a cost has no price.")
+        cost = self.cost(gates)
+        return self.penalty(jnp.zeros(()), cost), {"cost": cost}
+
+
+NEEDS = {"layers": "stack of cells of any depth", "partial": "channels that can pass an edge by"}
+
+
+class Method(NamedTuple):
+    """A search method as pure functions of its state.
+
+    branches: whether a step chooses by its data what to run (a single path), rather than running all of it.
+    init: key -> state. step: (key, state, batches) -> (state, metrics), the metrics scalars.
+    predict: (state, images) -> class logits of the supernet as the method would judge it.
+    finish_epoch: (key, state, epoch, validation accuracy of `predict`, judge) -> (state, accuracy), at an epoch's end;
+        the accuracy returned is that by which the search is judged: of the mixture (DARTS), of the derived cells with
+        the shared weights (GDAS), of the best candidate (random search).
+    probabilities: state -> {part: [choices, options]}. derive: state -> the architecture found.
+    child: (state, architecture, images) -> class logits with the weights of the supernet; None where these weights are
+        not the architecture's.
+    variants: state -> {name: architecture}, what else a method would have people look at.
+    """
+
+    branches: bool
+    init: Callable[[Key], SearchState]
+    step: Update
+    predict: Callable[[SearchState, Array], Array]
+    finish_epoch: Callable[[Key, SearchState, Array, Array, Judge], tuple[SearchState, Array]]
+    probabilities: Callable[[SearchState], Mapping[str, Array]]
+    derive: Callable[[SearchState], Architecture]
+    child: Callable[[SearchState, Architecture, Array], Array] | None = None
+    variants: Callable[[SearchState], Mapping[str, Architecture]] | None = None
+
+
+class Candidates(NamedTuple):
+    """What sampling remembers: the best architecture so far and its validation accuracy (-1 before the first)."""
+
+    best: Architecture
+    accuracy: Array
+
+
+def no_candidates(space: Space) -> Candidates:
+    """No architecture yet (the field holds the first options)."""
+    return Candidates(
+        {p: jnp.zeros(choices, jnp.int32) for p, (choices, _) in space.shapes.items()}, jnp.full((), -1.0)
+    )
+
+
+class Stage(NamedTuple):
+    """A part of a progressive search. `enter` makes its first state of the last state of the stage before."""
+
+    name: str
+    epochs: int
+    method: Method
+    enter: Callable[[Key, SearchState], SearchState] | None = None
+
+
+def bilevel(setup: Setup, loss: Loss, weights: Weights, order: int, hessian: str) -> GateObjective:
+    """The architecture's objective: the (priced) validation loss, now (1) or after one step of the weights (2)."""
+    ahead = unrolled(
+        loss,
+        learning_rate=weights.rate(setup.steps),
+        momentum=weights.momentum,
+        weight_decay=weights.weight_decay,
+        hessian=hessian,
+        mean=setup.mean,
+        outer=setup.priced(loss),
+    )
+    return choose("order", str(order), {"1": first_order(setup.priced(loss)), "2": ahead})
+
+
+def initial_logits(shapes: Mapping[str, tuple[int, int]], key: Key) -> Logits:
+    """Small random logits, 1e-3 · N(0, 1): nearly uniform, with ties broken."""
+    return {part: 1e-3 * jax.random.normal(named(key, part), shape) for part, shape in shapes.items()}
+
+
+def equal_logits(space: Space) -> Logits:
+    """Logits of zero: every option as probable as the others."""
+    return {part: jnp.zeros(shape) for part, shape in space.shapes.items()}
+
+
+def softmax_gates(state: SearchState) -> Gates:
+    """The probabilities of the options as gates: a mixture of all of them."""
+    return jax.tree.map(jax.nn.softmax, state.visible)
+
+
+def relaxation(
+    setup: Setup,
+    *updates: Update,
+    network: Network,
+    child_network: Network,
+    weights: optax.GradientTransformationExtraArgs,
+    logits: optax.GradientTransformationExtraArgs,
+    branches: bool,
+    judged_by: Callable[[SearchState], Gates] | None = None,
+    initial: Callable[[Key], Logits] | None = None,
+    allowed: Mapping[str, np.ndarray] | None = None,
+    memory: PyTree = (),
+    probabilities: Callable[[SearchState], Mapping[str, Array]] = softmax_gates,
+    derive: Callable[[SearchState], Architecture] | None = None,
+    finish_epoch: Callable[[Key, SearchState, Array, Array, Judge], tuple[SearchState, Array]] | None = None,
+    variants: Callable[[SearchState], Mapping[str, Architecture]] | None = None,
+) -> Method:
+    """A method whose architecture is a set of logits, and whose step is the updates one after another.
+
+    network, child_network: the supernet, and the same running single paths. weights, logits: the optimizers.
+    judged_by: the gates by which the search is validated; None for those of the derived architecture.
+    initial: key -> logits, None for small random ones. allowed: masks of logits that are not the space's own.
+    memory: what the state remembers at first. The other arguments are fields of Method, with the usual as default.
+    """
+    space = setup.space
+    make_logits = initial or (lambda key: initial_logits(space.shapes, key))
+    derive = derive or (lambda state: space.decode(state.visible))
+    masks = {**space.allowed, **(allowed or {})}
+
+    def init(key: Key) -> SearchState:
+        params = network.init(named(key, "weights"))
+        values = make_logits(named(key, "logits"))
+        return SearchState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            weights_state=weights.init(params),
+            logits=values,
+            logits_state=logits.init(values),
+            allowed={part: jnp.asarray(masks[part]) for part in values},
+            memory=memory,
+        )
+
+    def child(state: SearchState, architecture: Architecture, images: Array) -> Array:
+        return child_network.apply(state.params, encode(space, architecture), images)
+
+    def predict(state: SearchState, images: Array) -> Array:
+        if judged_by is None:
+            return child(state, derive(state), images)
+        return network.apply(state.params, judged_by(state), images)
+
+    return Method(
+        branches=branches,
+        init=init,
+        step=alternating(*updates),
+        predict=predict,
+        finish_epoch=finish_epoch or (lambda key, state, epoch, accuracy, judge: (state, accuracy)),
+        probabilities=probabilities,
+        derive=derive,
+        child=child,
+        variants=variants,
+    )
