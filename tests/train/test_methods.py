@@ -14,32 +14,73 @@ import pytest
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.augment import Augmentation
-from jaxnas.methods import METHODS, Setup
-from jaxnas.networks.cell_supernet import cell_supernet
+from jaxnas.methods import METHODS, Arch, Method, Setup, Stage, Weights
+from jaxnas.networks.families import FAMILIES
+from jaxnas.networks.family import Images
 from jaxnas.spaces.cell import cell_space
 from jaxnas.spaces.space import encode
 from jaxnas.train.parallel import Devices, check_devices, compile_program, init_over_seeds, over_seeds
 from jaxnas.train.search_task import SearchData, search_task
 from jaxnas.train.task import advance, finish_epoch, init_run, rehearse
 
-WEIGHTS = {
-    "weights_learning_rate": 0.1,
-    "weights_final_learning_rate": 0.01,
-    "momentum": 0.9,
-    "weight_decay": 3e-4,
-    "clip": 5.0,
+WEIGHTS = Weights(0.1, 0.01, momentum=0.9, weight_decay=3e-4, clip=5.0)
+LEARNED = {"weights": WEIGHTS, "logits": Arch(0.1, 1e-3)}
+FIRST, EXACT, PAPER = (
+    {"order": order, "hessian": hessian}
+    for order, hessian in ((1, "autodiff"), (2, "autodiff"), (2, "finite_differences"))
+)
+TEMPERATURE = {"temperature": 5.0, "final_temperature": 0.5}
+GDAS = LEARNED | TEMPERATURE | {"draw": "gumbel", "bare_gates": False}
+PROXYLESS = LEARNED | {"warmup_epochs": 1, "every": 2} | FIRST
+FBNET = LEARNED | TEMPERATURE | {"warmup_epochs": 1}
+COMPOSED = LEARNED | TEMPERATURE | {"samples": 2, "scale": 0.1, "single_level": False} | FIRST
+PARTIAL = LEARNED | {"partial": 2, "warmup_epochs": 1}
+P_DARTS = LEARNED | FIRST | {
+    "stage_layers": (1, 2),
+    "stage_channels": (2, 4),
+    "stage_operations": (4, 2),
+    "stage_dropout": (0.0, 0.4),
+    "warmup_epochs": 0,
+    "skips": 1,
 }
-LOGITS = {"logits_learning_rate": 0.1, "logits_weight_decay": 1e-3}
-DARTS = WEIGHTS | LOGITS
-GDAS = DARTS | {"temperature": 5.0, "final_temperature": 0.5}
+# {name: (method, its settings)}
 ROWS = {
-    "darts": ("darts", DARTS | {"order": 1, "hessian": "autodiff"}),
-    "darts second order, exact": ("darts", DARTS | {"order": 2, "hessian": "autodiff"}),
-    "darts second order, paper": ("darts", DARTS | {"order": 2, "hessian": "finite_differences"}),
-    "gdas": ("gdas", GDAS | {"bare_gates": False}),
-    "gdas, bare gates": ("gdas", GDAS | {"bare_gates": True}),
-    "random": ("random", WEIGHTS | {"candidates": 2}),
+    "darts": ("darts", LEARNED | FIRST),
+    "darts second order, exact": ("darts", LEARNED | EXACT),
+    "darts second order, paper": ("darts", LEARNED | PAPER),
+    "gdas": ("gdas", GDAS | FIRST),
+    "gdas, bare gates": ("gdas", GDAS | FIRST | {"bare_gates": True}),
+    "gdas, multinomial": ("gdas", GDAS | FIRST | {"draw": "multinomial"}),
+    "gdas second order": ("gdas", GDAS | EXACT),
+    "snas": ("snas", LEARNED | TEMPERATURE | {"credit": "pathwise", "samples": 1}),
+    "snas, credited cost": ("snas", LEARNED | TEMPERATURE | {"credit": "score", "samples": 4}),
+    "dsnas": ("dsnas", LEARNED | {"fix_above": 0.5}),
+    "pc_darts": ("pc_darts", PARTIAL | FIRST),
+    "pc_darts second order": ("pc_darts", PARTIAL | PAPER),
+    "p_darts": ("p_darts", P_DARTS),
+    "proxylessnas, full": ("proxylessnas", PROXYLESS | {"gates": "full"}),
+    "proxylessnas, two paths": ("proxylessnas", PROXYLESS | {"gates": "two_path"}),
+    "fbnet": ("fbnet", FBNET | FIRST | {"candidates": 2}),
+    "fbnet_v2": ("fbnet_v2", FBNET | FIRST),
+    "mdenas": ("mdenas", {"weights": WEIGHTS, "distribution_learning_rate": 0.1, "warmup_epochs": 0}),
+    "nes on gumbel gates": ("composed", COMPOSED | {"sampler": "gumbel_straight_through", "estimator": "nes"}),
+    "score function": (
+        "composed",
+        COMPOSED | {"sampler": "multinomial_straight_through", "estimator": "score_function"},
+    ),
+    "random": ("random", {"weights": WEIGHTS, "candidates": 2}),
 }
+FAMILY = functools.partial(
+    FAMILIES["darts"],
+    channels=2,
+    layers=2,
+    nodes=1,
+    operations=("none", "skip_connect", "max_pool_3x3", "dil_conv_3x3"),
+    reduce_operations=(),
+    retrain_channels=2,
+    retrain_layers=2,
+    retrain_auxiliary=False,
+)
 SPACE = {"nodes": 1, "operations": ("none", "skip_connect", "max_pool_3x3", "dil_conv_3x3")}
 EPOCHS, BATCH, EXAMPLES, CLASSES = 2, 4, 24, 3
 SEEDS = (0, 1)
@@ -57,46 +98,81 @@ def make_data():
 ONE_DEVICE = Devices()
 
 
-def make(row, devices=ONE_DEVICE, synchronize=True, epochs=EPOCHS, batch_size=BATCH):
+def make(row, devices=ONE_DEVICE, synchronize=True, epochs=EPOCHS, batch_size=BATCH, priced=False):
+    """The family and the stages of a row: (stage, task) in turn."""
     name, settings = ROWS[row]
-    space = cell_space(**SPACE)
-    axis_name = devices.axis_name if synchronize else None
-    network = functools.partial(
-        cell_supernet, channels=2, layers=2, classes=CLASSES, image_channels=1, axis_name=axis_name, **SPACE
-    )
-    method = METHODS[name](Setup(space, network, EXAMPLES // 2 // batch_size, epochs, devices.mean), **settings)
-    task = search_task(
-        method,
-        epochs=epochs,
-        batch_size=batch_size,
-        counts=(EXAMPLES // 2, EXAMPLES // 2),
-        augmentation=Augmentation(1, True, 2, (0.5,), (0.25,)),
-        devices=devices,
-    )
-    return space, method, task
+    family = FAMILY(Images(4, 4, 1, CLASSES, devices.axis_name if synchronize else None))
+    setup = Setup(family.space, family.supernet, EXAMPLES // 2 // batch_size, epochs, devices.mean)
+    if priced:
+        setup = setup._replace(cost=number_of_convolutions, penalty=lambda loss, cost: loss + 0.1 * cost)
+    made = METHODS[name](setup, **settings)
+    stages = (Stage("search", epochs, made),) if isinstance(made, Method) else made
+    tasks = [
+        search_task(
+            stage,
+            family.space,
+            batch_size=batch_size,
+            counts=(EXAMPLES // 2, EXAMPLES // 2),
+            augmentation=Augmentation(1, True, 2, (0.5,), (0.25,)),
+            devices=devices,
+        )
+        for stage in stages
+    ]
+    return family, list(zip(stages, tasks, strict=True))
+
+
+def number_of_convolutions(gates):
+    """A cost that is linear in the gates: how many edges are convolutions."""
+    column = SPACE["operations"].index("dil_conv_3x3")
+    return sum(jnp.sum(values[:, column]) for values in gates.values())
 
 
 class Built:
-    """A row's task, compiled once for all tests of this file, with the number of times it was traced."""
+    """A row's last stage, compiled once for all tests of this file, with the number of times it was traced.
+
+    `before` are the learners that the stage before, where there is one, ended with.
+    """
 
     def __init__(self, row, **settings):
-        self.space, self.method, self.task = make(row, **settings)
-        self.data = make_data()
-        self.shapes = rehearse(self.task, self.data)
+        family, stages = make(row, **settings)
+        self.space, self.data = family.space, make_data()
+        self.earlier, self.before = [], ()
+        for stage, task in stages[:-1]:
+            self.earlier.append(Compiled(task, self.data, self.before))
+            self.before = self.earlier[-1].search().learner
+        (stage, self.task) = stages[-1]
+        self.method = stage.method
+        self.program = Compiled(self.task, self.data, self.before)
+        self.start, self.advance = self.program.start, self.program.advance
+        self.finish_epoch, self.search = self.program.finish_epoch, self.program.search
+
+    @property
+    def traces(self):
+        return self.program.traces
+
+
+class Compiled:
+    """A task compiled for two seeds."""
+
+    def __init__(self, task, data, before=()):
+        self.task, self.before = task, before
+        one = jax.tree.map(lambda leaf: leaf[0], before)
+        self.shapes = rehearse(task, data, one)
         self.traces = 0
 
         def steps(run, data, count):
             self.traces += 1
-            return advance(self.task, run, data, count)
+            return advance(task, run, data, count)
 
-        run, self.data = self.task.devices.replicate((self.start(), self.data))
+        run, self.data = task.devices.replicate((self.start(), data))
         count = jnp.zeros((), jnp.int32)
-        self._advance = compile_program(over_seeds(steps, one_by_one=True), self.task.devices, run, self.data, count)
-        closing = over_seeds(lambda run, data: finish_epoch(self.task, run, data), one_by_one=True)
-        self._finish = compile_program(closing, self.task.devices, run, self.data)
+        self._advance = compile_program(over_seeds(steps, one_by_one=True), task.devices, run, self.data, count)
+        closing = over_seeds(lambda run, data: finish_epoch(task, run, data), one_by_one=True)
+        self._finish = compile_program(closing, task.devices, run, self.data)
 
     def start(self, seeds=SEEDS):
-        run = init_over_seeds(lambda key: init_run(self.task, key, self.shapes), seeds)
+        before = jax.tree.map(lambda leaf: leaf[: len(seeds)], self.before)
+        run = init_over_seeds(lambda key, before: init_run(self.task, key, self.shapes, before), seeds, before)
         return self.task.devices.replicate(run)
 
     def advance(self, run, count):
@@ -114,7 +190,7 @@ class Built:
 
 @functools.cache
 def built(row):
-    return Built(row)
+    return Built(row, priced="cost" in row)
 
 
 @pytest.fixture(params=ROWS)
@@ -137,8 +213,9 @@ def test_contract(row_name):
     assert all(jax.tree.leaves(changed))
     assert float(jnp.max(run.history["valid_accuracy"])) > 1 / CLASSES
     for part, (choices, options) in row.space.shapes.items():
+        assert run.history[f"architecture/{part}"].shape == (2, row.task.epochs, choices)
         probabilities = run.history[f"probabilities/{part}"]
-        assert probabilities.shape == (2, EPOCHS, choices, options)
+        assert probabilities.shape == (2, row.task.epochs, choices, options)
         np.testing.assert_allclose(jnp.sum(probabilities, -1), 1.0, rtol=1e-5)
     found = jax.jit(jax.vmap(row.method.derive))(run.learner)
     for number in range(2):
@@ -216,9 +293,8 @@ def test_random_search_keeps_the_best_of_its_candidates():
 
 @pytest.mark.parametrize("candidates", [0, 3])
 def test_random_search_needs_an_epoch_for_every_candidate(candidates):
-    space = cell_space(**SPACE)
     with pytest.raises(UserError, match=f"method.candidates is {candidates}, which does not share 2 epochs"):
-        METHODS["random"](Setup(space, None, 3, 2), **(WEIGHTS | {"candidates": candidates}))
+        METHODS["random"](Setup(cell_space(**SPACE), None, 3, 2), weights=WEIGHTS, candidates=candidates)
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step():

@@ -1,0 +1,16 @@
+"""DSNAS on the bundled digits.
+
+Command: python launch/search.py --config=configs/search/dsnas_digits.py --workdir=runs/dsnas_digits
+Expected time: TODO 0 minutes on two CPU cores.
+Expected result: TODO.
+"""
+
+from configs.search import common
+
+
+def get_config():
+    config = common.digits()
+    config.method = common.dsnas()
+    config.epochs = 60  # one operation per edge learns in a step, so it takes more of them
+    config.method.update(common.SHORT_LOGITS)
+    return config
