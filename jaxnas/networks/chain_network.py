@@ -8,7 +8,8 @@ from jaxnas.core.types import Array
 from jaxnas.networks.cell_network import Rate
 from jaxnas.networks.cell_operations import Linear
 from jaxnas.networks.chain_operations import MBConv, NormalizedConvolution, block_module
-from jaxnas.spaces.chain import Block, Chain, is_allowed
+from jaxnas.spaces.block import Block
+from jaxnas.spaces.chain import Chain, is_allowed
 
 
 class ChainNetwork(nn.Module):

@@ -14,7 +14,8 @@ from jaxnas.core.types import Array
 from jaxnas.layers.convolution import channel_shuffle, grouped_pointwise
 from jaxnas.networks.cell_network import Rate, drop_path
 from jaxnas.networks.cell_operations import Convolution, Depthwise, Linear, Normalization, Skip, uniform
-from jaxnas.spaces.chain import Block, Chain, Layer
+from jaxnas.spaces.block import Block
+from jaxnas.spaces.chain import Chain, Layer
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "relu6": jax.nn.relu6}
 
@@ -87,7 +88,7 @@ class MBConv(nn.Module):
             hidden = SqueezeExcitation(squeezed, self.activation, name="squeeze_excitation")(hidden)
         hidden = Pointwise(self.channels, block.groups, name="projection")(hidden)
         hidden = Normalization(self.axis_name, name="projection_normalization")(hidden, train)
-        if hidden.shape != images.shape:
+        if self.stride > 1 or channels_in != self.channels:
             return hidden
         if train and not (isinstance(drop_path_rate, int | float) and drop_path_rate == 0):
             hidden = drop_path(self, hidden, drop_path_rate)

@@ -1,13 +1,28 @@
 """A choice between branches of which only a few run: the ones of the largest gates, forward and backward."""
 
-from collections.abc import Callable
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnas.core.types import Array, PyTree
+from jaxnas.layers import backend
+
+
+def materialized(weights: PyTree) -> PyTree:
+    """Copies a loop's slice of the weights by a product with the identity.
+
+    XLA:CPU would fuse the slicing into every tap of every convolution, optimization barrier or not.
+    """
+    if backend.implementation() != "cpu":
+        return weights
+    return jax.tree.map(
+        lambda leaf: (leaf.reshape(-1, leaf.shape[-1]) @ jnp.eye(leaf.shape[-1], dtype=leaf.dtype)).reshape(leaf.shape),
+        weights,
+    )
+
 
 Branch = Callable[
     [PyTree, PyTree, PyTree], Array

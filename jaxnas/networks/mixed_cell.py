@@ -21,9 +21,10 @@ from jax import lax
 
 from jaxnas.core.types import Array, Dropout, PyTree
 from jaxnas.layers import backend
+from jaxnas.layers.convolution import channel_shuffle
 from jaxnas.layers.normalization import batch_norm, normalized_sum
 from jaxnas.layers.operations import OPERATIONS, Shapes, Source, Weights
-from jaxnas.networks.choice import run_paths
+from jaxnas.networks.choice import materialized, run_paths
 
 EdgeWeights = Mapping[str, Mapping[str, Array]]  # {operation: {weight: [...]}}, or [edges, ...] in a whole group
 CellWeights = Mapping[str, EdgeWeights]  # {"stride_1": ..., "stride_2": ...}
@@ -143,7 +144,8 @@ def _edge(
         return run(cell, stride, image, weights, gates, noise)
     share = image.shape[-1] // cell.partial
     mixed = run(cell, stride, image[..., :share], weights, gates, noise)
-    return _shuffled(cell, mixed, jnp.sum(gates) * _passed_by(image[..., share:], stride))
+    passed = jnp.sum(gates) * _passed_by(image[..., share:], stride)
+    return channel_shuffle(jnp.concatenate([mixed, passed], axis=-1), cell.partial)
 
 
 def _passed_by(image: Array, stride: int) -> Array:
@@ -151,13 +153,6 @@ def _passed_by(image: Array, stride: int) -> Array:
         return image
     *leading, height, width, channels = image.shape
     return jnp.max(image.reshape(*leading, height // 2, 2, width // 2, 2, channels), axis=(-4, -2))
-
-
-def _shuffled(cell: Cell, mixed: Array, passed: Array) -> Array:
-    """Concatenates the channels and interleaves `cell.partial` groups of them."""
-    joined = jnp.concatenate([mixed, passed], axis=-1)
-    groups_last = joined.reshape(*joined.shape[:-1], cell.partial, -1).swapaxes(-1, -2)
-    return groups_last.reshape(joined.shape)
 
 
 # The evaluations. inputs [cell inputs, b, h, w, c], gates [edges, operations] -> [b, h', w', nodes · c or c].
@@ -234,26 +229,13 @@ def _fan_out(
     if cell.partial == 1:
         return mixed
     passed = jnp.sum(gates, axis=1)[:, None, None, None, None] * _passed_by(image[..., share:], stride)
-    return _shuffled(cell, mixed, passed)
+    return channel_shuffle(jnp.concatenate([mixed, passed], axis=-1), cell.partial)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def tape(cell: Cell, inputs: Array, weights: CellWeights, gates: Array, noise: Dropout | None = None) -> Array:
     """A loop over the edges, with a derivative that keeps the node states alone and recomputes each edge."""
     return _tape_forward(cell, inputs, weights, gates, noise)[0]
-
-
-def _materialized(weights: EdgeWeights) -> EdgeWeights:
-    """Copies a loop's slice of the weights by a product with the identity.
-
-    XLA:CPU would fuse the slicing into every tap of every convolution, optimization barrier or not.
-    """
-    if backend.implementation() != "cpu":
-        return weights
-    return jax.tree.map(
-        lambda leaf: (leaf.reshape(-1, leaf.shape[-1]) @ jnp.eye(leaf.shape[-1], dtype=leaf.dtype)).reshape(leaf.shape),
-        weights,
-    )
 
 
 def _add_at(stack: Array, index: Array, value: Array) -> Array:
@@ -280,7 +262,7 @@ def _tape_forward(cell, inputs, weights, gates, noise):
         def body(states, scanned, group=group):
             edge_weights, edge_gates, row, source, target = scanned
             image = lax.dynamic_index_in_dim(inputs if group.stride == 2 else states, source, 0, False)
-            output = _edge(cell, group.stride, image, _materialized(edge_weights), edge_gates, _at_edge(noise, row))
+            output = _edge(cell, group.stride, image, materialized(edge_weights), edge_gates, _at_edge(noise, row))
             return _add_at(states, target, lax.optimization_barrier(output)), None
 
         states, _ = lax.scan(body, states, _scanned(cell, group, weights, gates))
@@ -314,7 +296,7 @@ def _tape_backward(cell, residuals, cotangent):
                 )
             )
             evaluate = functools.partial(_edge, cell, group.stride, noise=_at_edge(noise, row))
-            _, pullback = jax.vjp(evaluate, image, _materialized(edge_weights), edge_gates)
+            _, pullback = jax.vjp(evaluate, image, materialized(edge_weights), edge_gates)
             image_bar, edge_bar, row_bar = pullback(output_bar)
             image_bar = lax.optimization_barrier(image_bar)
             if group.stride == 1:

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.core.errors import UserError, choose
+from jaxnas.core.errors import UserError, unknown
 from jaxnas.core.types import Architecture, Space
 from jaxnas.spaces.block import FORMS, Block, parse_block
 from jaxnas.spaces.product import option_names, options_to_numbers, product_space
 
 PART = "blocks"
-ACTIVATIONS = {"relu": "relu", "relu6": "relu6"}
+ACTIVATIONS = ("relu", "relu6")
 
 
 class Layer(NamedTuple):
@@ -88,22 +88,9 @@ def chain_plan(
     """
     for name, value, least in (("stem", stem, 1), ("first", first, 0), ("head", head, 1)):
         _check_whole(name, value, least)
-    lengths = len(widths), len(depths), len(strides)
-    if len(set(lengths)) > 1 or not widths:
-        raise UserError(
-            "widths, depths and strides have to hold one number for every stage, but have "
-            f"{lengths[0]}, {lengths[1]} and {lengths[2]} of them."
-        )
-    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
-        _check_whole(f"widths, at stage {stage},", width, 1)
-        _check_whole(f"depths, at stage {stage},", depth, 1)
-    for name, stride in (
-        ("stem_stride", stem_stride),
-        *((f"strides, at stage {i + 1},", s) for i, s in enumerate(strides)),
-    ):
-        if stride not in (1, 2):
-            raise UserError(f"{name} has to be 1 or 2, not {stride!r}.")
-    choose("activation", activation, ACTIVATIONS)
+    _check_stages(widths, depths, (stem_stride, *strides))
+    if activation not in ACTIVATIONS:
+        raise unknown("activation", activation, ACTIVATIONS)
     blocks = _parse_candidates(candidates)
     layers = _layers(first or stem, widths, depths, strides)
     if first:
@@ -117,6 +104,24 @@ def chain_plan(
 def _check_whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{name} has to be a whole number of at least {least}, not {value!r}.")
+
+
+def _check_stages(widths: Sequence[int], depths: Sequence[int], strides: Sequence[int]) -> None:
+    """Raises UserError for settings of stages that do not fit; the strides begin with the stem's."""
+    lengths = len(widths), len(depths), len(strides) - 1
+    if len(set(lengths)) > 1 or not widths:
+        raise UserError(
+            "widths, depths and strides have to hold one number for every stage, but have "
+            f"{lengths[0]}, {lengths[1]} and {lengths[2]} of them."
+        )
+    for name, values in (("width", widths), ("depth", depths)):
+        for stage, value in enumerate(values, start=1):
+            _check_whole(f"the {name} of stage {stage}", value, 1)
+    for stage, stride in enumerate(strides):
+        if stride not in (1, 2):
+            raise UserError(
+                f"the stride of {f'stage {stage}' if stage else 'the stem'} has to be 1 or 2, not {stride!r}."
+            )
 
 
 def _parse_candidates(names: Sequence[str]) -> tuple[Block, ...]:

@@ -76,7 +76,7 @@ def parse_genotype(text: str) -> Genotype:
 
 
 def _call_in(text: str) -> str:
-    """The balanced Genotype(...) in a line of a log; other text as it is. UserError for a line with two of them."""
+    """The balanced Genotype(...) in a line of a log; what is not one stays. UserError for a line with two of them."""
     before, call, after = text.partition(CALL)
     if not call or not _is_log(before):
         return text
@@ -87,8 +87,8 @@ def _call_in(text: str) -> str:
             rest = after[token.end() :]
             if CALL in rest:
                 raise UserError("the text holds more than one Genotype(...); keep the one that is meant.")
-            return call + after[: token.end()] if _is_log(rest) else text
-    return text
+            return call + (after[: token.end()] if _is_log(rest) else after)
+    return call + after
 
 
 def _is_log(text: str) -> bool:

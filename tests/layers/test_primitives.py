@@ -64,13 +64,27 @@ def test_depthwise(size, kernel, stride, dilation):
 
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
-def test_pooling(pool, stride, size):
-    assert_same(lambda x: pool(x, stride=stride), images_of(size))
+@pytest.mark.parametrize(
+    ("window", "size"), [(3, (6, 6)), (3, (7, 5)), (5, (6, 6)), (5, (7, 5)), (7, (7, 10)), (7, (2, 3))]
+)
+def test_pooling(pool, window, stride, size):
+    """Over windows larger than the images, too."""
+    assert_same(lambda x: pool(x, stride=stride, size=window), images_of(size))
 
 
-def test_average_pool_leaves_padding_out_of_the_mean():
-    np.testing.assert_allclose(avg_pool(jnp.ones((1, 4, 4, 1)), stride=1), 1.0, rtol=1e-6)
+@pytest.mark.parametrize("window", [3, 5, 7])
+def test_average_pool_leaves_padding_out_of_the_mean(window):
+    np.testing.assert_allclose(avg_pool(jnp.ones((1, 4, 4, 1)), stride=1, size=window), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_every_tap_of_a_large_window_can_win(stride):
+    """One pixel above all others, at each position in turn, takes the gradient of every window that holds it."""
+    peaks = jnp.eye(49).reshape(49, 7, 7, 1)
+    with backend.use("cpu"):
+        pulled = jax.grad(lambda x: jnp.sum(max_pool(x, stride=stride, size=7)))(peaks)
+    reach = np.asarray([len([c for c in range(0, 7, stride) if abs(c - at) <= 3]) for at in range(7)])
+    np.testing.assert_array_equal(jnp.sum(pulled * peaks, axis=(1, 2, 3)).reshape(7, 7), np.outer(reach, reach))
 
 
 def test_max_pool_gives_a_tie_to_one_input_only():

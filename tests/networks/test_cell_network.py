@@ -8,12 +8,30 @@ import pytest
 from jax import lax
 
 from jaxnas.core.errors import UserError
+from jaxnas.costs.counting import count_params
+from jaxnas.layers.normalization import batch_norm
+from jaxnas.layers.operations import OPERATIONS as CANDIDATES
+from jaxnas.layers.operations import Source
 from jaxnas.networks.cell_network import Cell, CellNetwork, init_variables
 from jaxnas.networks.cell_operations import OPERATIONS, FactorizedReduction
+from jaxnas.spaces.genotype import parse_genotype
 from jaxnas.spaces.zoo import ZOO, Genotype
 
 POOLS = Genotype((("max_pool_3x3", 0), ("skip_connect", 1)), (2,), (("avg_pool_3x3", 0), ("skip_connect", 1)), (2,))
 SMALL = CellNetwork(POOLS, channels=4, layers=2, classes=3)
+# Cells that a research log of searches in a modified P-DARTS prints (June 2021).
+EXPERIMENT_17 = (
+    "Genotype(normal=[('dil_conv_3x3', 0), ('sep_conv_5x5', 1), ('conv 3x3', 0), ('conv_3x1_1x3', 1), "
+    "('conv 3x3', 0), ('conv 3x3', 1), ('conv_3x1_1x3', 1), ('conv 3x3', 2)], normal_concat=range(2, 6), "
+    "reduce=[('max_pool_7x7', 0), ('max_pool_3x3', 1), ('max_pool_7x7', 0), ('avg_pool_3x3', 2), "
+    "('max_pool_7x7', 1), ('max_pool_5x5', 3), ('max_pool_7x7', 0), ('max_pool_3x3', 1)], reduce_concat=range(2, 6))"
+)
+EXPERIMENT_34 = (
+    "Genotype(normal=[('conv 1x1', 0), ('sep_conv_3x3', 1), ('conv 1x1', 0), ('conv 3x3', 1), "
+    "('conv 1x1', 0), ('conv 3x3', 1), ('skip_connect', 0), ('conv 1x1', 1)], normal_concat=range(2, 6), "
+    "reduce=[('max_pool_5x5', 0), ('avg_pool_3x3', 1), ('max_pool_7x7', 0), ('max_pool_3x3', 2), "
+    "('skip_connect', 1), ('max_pool_3x3', 3), ('max_pool_5x5', 0), ('max_pool_5x5', 2)], reduce_concat=range(2, 6))"
+)
 
 
 def images_of(*shape):
@@ -81,6 +99,9 @@ def apply_operation(name, stride, images):
     return variables, module.apply(variables, images, True, mutable=["batch_stats"])[0]
 
 
+convolve = functools.partial(lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
 def normalized(images):
     return (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-5)
 
@@ -88,20 +109,70 @@ def normalized(images):
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize(("stride", "size"), [(1, (5, 4)), (2, (6, 4)), (2, (5, 7))])
 def test_operations_round_sizes_up(name, stride, size):
-    _, output = apply_operation(name, stride, images_of(2, *size, 2))
+    _, output = jax.eval_shape(lambda images: apply_operation(name, stride, images), images_of(2, *size, 2))
     assert output.shape == (2, -(-size[0] // stride), -(-size[1] // stride), 2)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_rows_then_columns(stride):
-    """A 1×7 convolution strided along rows and a 7×1 one strided along columns, each with one kernel of lax."""
+@pytest.mark.parametrize(("name", "margin"), [("conv_3x1_1x3", 1), ("conv_7x1_1x7", 3)])
+def test_rows_then_columns(name, margin, stride):
+    """A convolution strided along rows and one strided along columns, each with one kernel of lax."""
     images = images_of(2, 6, 5, 3)
-    variables, output = apply_operation("conv_7x1_1x7", stride, images)
-    rows, columns = (variables["params"][name]["kernel"] for name in ("rows", "columns"))
-    convolve = functools.partial(lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    hidden = convolve(jax.nn.relu(images), rows, (1, stride), ((0, 0), (3, 3)))
-    hidden = convolve(hidden, columns.swapaxes(0, 1), (stride, 1), ((3, 3), (0, 0)))
+    variables, output = apply_operation(name, stride, images)
+    rows, columns = (variables["params"][axis]["kernel"] for axis in ("rows", "columns"))
+    hidden = convolve(jax.nn.relu(images), rows, (1, stride), ((0, 0), (margin, margin)))
+    hidden = convolve(hidden, columns.swapaxes(0, 1), (stride, 1), ((margin, margin), (0, 0)))
     np.testing.assert_allclose(output, normalized(np.asarray(hidden)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("name", "margins"), [("conv 1x1", (0,)), ("conv 3x3", (1,)), ("conv_1x1_3x3", (0, 1))])
+def test_dense_convolutions(name, margins, stride):
+    """One after another without anything between, the stride in the last."""
+    images = images_of(2, 6, 5, 3)
+    variables, output = apply_operation(name, stride, images)
+    hidden = jax.nn.relu(images)
+    for number, margin in enumerate(margins, start=1):
+        steps = (stride, stride) if number == len(margins) else (1, 1)
+        kernel = variables["params"][f"convolution_{number}"]["kernel"]
+        hidden = convolve(hidden, kernel, steps, ((margin, margin), (margin, margin)))
+    np.testing.assert_allclose(output, normalized(np.asarray(hidden)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", [name for name in CANDIDATES if name in OPERATIONS])
+def test_operations_are_those_of_the_supernet(name, stride):
+    """With the weights of the one in the other, in training; pools are normalised in the supernet only."""
+    images = images_of(2, 6, 4, 2)
+    variables, expected = apply_operation(name, stride, images)
+    candidate = CANDIDATES[name]
+    kernels = {path[0].key: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("params", {}))}
+    kernels = {place: leaf for place, leaf in kernels.items() if leaf.ndim > 1}
+    shapes = candidate.shapes(2, stride)
+    places = [place.replace("kernel", "convolution") for place in shapes]
+    weights = {own: kernels[place].reshape(shapes[own]) for own, place in zip(shapes, places, strict=True)}
+    assert len(weights) == len(kernels)
+    output = candidate.apply(weights, Source(images, jax.nn.relu(images)), stride, None)
+    if "pool" not in name and candidate.normalized(stride):
+        output = batch_norm(output)
+    np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "params", "logged"), [(EXPERIMENT_17, 9_814_654, 9.81), (EXPERIMENT_34, 5_366_998, 5.36)]
+)
+def test_sizes_that_the_log_reports(text, params, logged):
+    """At 36 channels and 20 layers without a second classifier; the log cuts off after two digits of millions."""
+    network = CellNetwork(parse_genotype(text), channels=36, layers=20, classes=10)
+    shapes = jax.eval_shape(functools.partial(network.init, train=False), jax.random.key(0), images_of(1, 32, 32, 3))
+    assert count_params(shapes["params"]) == params
+    assert int(params / 1e4) / 100 == logged
+
+
+def test_one_normalisation_for_rows_and_columns():
+    """2 · 3 · c² weights and one scale and shift: with two normalisations experiment 17 would have 6,048 more."""
+    variables, _ = jax.eval_shape(lambda images: apply_operation("conv_3x1_1x3", 1, images), images_of(1, 3, 3, 5))
+    assert count_params(variables["params"]) == 2 * 3 * 5**2 + 2 * 5
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 3)])

@@ -7,11 +7,22 @@ import pytest
 
 from jaxnas.core.errors import UserError
 from jaxnas.layers.operations import OPERATIONS as CANDIDATES
-from jaxnas.spaces.cell import OPERATIONS, architecture, cell_edges, cell_space, genotype, reduction_layers
-from jaxnas.spaces.space import encode
+from jaxnas.spaces.cell import (
+    DENSE_NORMAL,
+    OPERATIONS,
+    POOLING_REDUCE,
+    architecture,
+    cell_edges,
+    cell_space,
+    genotype,
+    reduction_layers,
+)
+from jaxnas.spaces.genotype import KNOWN_OPERATIONS
+from jaxnas.spaces.space import encode, random
 from jaxnas.spaces.zoo import ZOO
 
 TWO_NODES = cell_space(2, ("max_pool_3x3", "none", "skip_connect"))
+TWO_SETS = cell_space(2, ("none", "conv 1x1", "conv_3x1_1x3", "skip_connect"), ("max_pool_7x7", "none"))
 
 
 def valid_cells(nodes, options, none):
@@ -48,6 +59,69 @@ def test_size_of_the_published_space():
     space = cell_space()
     assert space.size == (180 * 7**8) ** 2
     assert space.shapes == {"normal": (14, 8), "reduce": (14, 8)}
+
+
+@pytest.mark.parametrize(("operations", "reduce_operations"), [(3, 2), (2, 3)])
+def test_size_where_the_cells_choose_from_different_sets(operations, reduce_operations):
+    space = cell_space(2, OPERATIONS[:operations], OPERATIONS[:reduce_operations])
+    assert space.size == np.prod([len(valid_cells(2, count, none=0)) for count in (operations, reduce_operations)])
+
+
+def test_the_space_of_dense_convolutions_and_large_pools():
+    space = cell_space(operations=DENSE_NORMAL, reduce_operations=POOLING_REDUCE)
+    assert space.size == 180 * 9**8 * 180 * 5**8
+    assert space.shapes == {"normal": (14, 10), "reduce": (14, 6)}
+    assert space.options == {"normal": DENSE_NORMAL, "reduce": POOLING_REDUCE}
+
+
+def test_cells_of_different_sets_are_written_and_read_in_their_own():
+    for seed in range(10):
+        drawn = random(TWO_SETS, jax.random.key(seed))
+        for back in (
+            TWO_SETS.decode(encode(TWO_SETS, drawn)),
+            TWO_SETS.parse(TWO_SETS.canonical(drawn)),
+            architecture(TWO_SETS, genotype(TWO_SETS, drawn)),
+        ):
+            jax.tree.map(np.testing.assert_array_equal, back, drawn)
+        assert {name for name, _ in genotype(TWO_SETS, drawn).reduce} == {"max_pool_7x7"}
+
+
+def test_an_operation_of_the_other_cell_is_unknown():
+    text = TWO_SETS.canonical(random(TWO_SETS, jax.random.key(0)))
+    with pytest.raises(UserError, match=r"operation at node 0 of reduce: 'skip_connect'; known are: max_pool_7x7"):
+        TWO_SETS.parse(text.partition(";")[0] + ";reduce:" + "+".join(["|skip_connect~0|skip_connect~1|"] * 2))
+
+
+def test_every_edge_has_every_option():
+    for part, shape in TWO_SETS.shapes.items():
+        assert TWO_SETS.allowed[part].shape == shape
+        assert TWO_SETS.allowed[part].all()
+
+
+def test_the_best_cell_has_the_largest_sum_of_scores():
+    """Brute force over all valid cells: what is not kept scores 0, whatever the scores of none, and signs are free."""
+    scores = 2 * jax.random.normal(jax.random.key(3), (50, 5, 3)) - 1
+    best = jax.jit(jax.vmap(TWO_NODES.best))({"normal": scores, "reduce": -scores})
+    for part, values in (("normal", scores), ("reduce", -scores)):
+        counted = np.asarray(values) * [1, 0, 1]
+        sums = counted[:, np.arange(5)[:, None], CELLS.T].sum(axis=1)
+        np.testing.assert_array_equal(best[part], CELLS[sums.argmax(axis=1)])
+
+
+def test_options_that_are_ruled_out_lose_but_none_never_wins():
+    """With -inf everywhere else a node still keeps two edges."""
+    scores = {part: jnp.full(shape, -jnp.inf).at[:, 1].set(5.0) for part, shape in TWO_NODES.shapes.items()}
+    for choose in (TWO_NODES.best, TWO_NODES.decode):
+        np.testing.assert_array_equal(choose(scores)["normal"], [0, 0, 0, 0, 1])
+    likely = {part: values.at[1:4, 2].set(-1.0) for part, values in scores.items()}
+    np.testing.assert_array_equal(TWO_NODES.best(likely)["normal"], [0, 2, 2, 2, 1])
+
+
+def test_decoding_is_the_best_of_the_log_probabilities():
+    logits = {part: 3 * jax.random.normal(jax.random.key(4), (50, *shape)) for part, shape in TWO_NODES.shapes.items()}
+    decoded = jax.vmap(TWO_NODES.decode)(logits)
+    best = jax.vmap(TWO_NODES.best)(jax.tree.map(jax.nn.log_softmax, logits))
+    jax.tree.map(np.testing.assert_array_equal, decoded, best)
 
 
 def test_decoding_undoes_encoding_for_every_cell():
@@ -169,6 +243,8 @@ def test_strings_that_are_no_architecture(text, message):
         (4, ("skip_connect", "max_pool_3x3"), "have to contain 'none'"),
         (4, ("none", "sep_conv_3"), "unknown operation 'sep_conv_3'; did you mean 'sep_conv_3x3'"),
         (4, ("none", "skip_connect", "skip_connect"), "twice"),
+        (4, ("none", "bare_avg_pool_3x3"), "unknown operation 'bare_avg_pool_3x3'; did you mean 'avg_pool_3x3'"),
+        (4, ("none", "conv 1x1_3x3"), "did you mean 'conv_1x1_3x3'"),
     ],
 )
 def test_mistaken_spaces(nodes, operations, message):
@@ -176,10 +252,21 @@ def test_mistaken_spaces(nodes, operations, message):
         cell_space(nodes, operations)
 
 
+@pytest.mark.parametrize(
+    ("operations", "message"),
+    [((), "at least one other"), (("skip_connect", "max_pool_3x3"), "have to contain 'none'")],
+)
+def test_mistaken_sets_of_the_reduction_cell(operations, message):
+    with pytest.raises(UserError, match=message):
+        cell_space(4, OPERATIONS, operations)
+
+
 def test_a_network_needs_a_layer():
     with pytest.raises(UserError, match="at least 1 layer, not 0"):
         reduction_layers(0)
 
 
-def test_the_space_takes_every_candidate_operation():
-    assert cell_space(1, tuple(CANDIDATES)).shapes["normal"] == (2, len(CANDIDATES))
+def test_the_space_takes_every_candidate_operation_that_genotypes_name():
+    both = [name for name in CANDIDATES if name in KNOWN_OPERATIONS]
+    assert set(CANDIDATES) - set(both) == {"bare_avg_pool_3x3"}
+    assert cell_space(1, both).shapes["normal"] == (2, len(both))

@@ -6,19 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.core.types import Space
 from jaxnas.spaces.cell import cell_space
+from jaxnas.spaces.product import product_space
 from jaxnas.spaces.space import crossover, encode, entropy, log_prob, mutate, random
 
 CELLS = cell_space(2, ("none", "skip_connect", "max_pool_3x3"))  # 48² architectures
-FREE = Space(  # every combination is valid
-    name="free",
-    shapes={"colour": (2, 3), "size": (1, 4)},
-    options={"colour": ("red", "green", "blue"), "size": ("1", "2", "3", "4")},
-    size=36,
-    decode=lambda logits: {part: jnp.argmax(values, axis=-1).astype(jnp.int32) for part, values in logits.items()},
-    canonical=lambda architecture: str({part: np.asarray(a).tolist() for part, a in architecture.items()}),
-    parse=lambda text: {},
+FREE = product_space(
+    "free", {"colour": ("red", "green", "blue"), "size": ("1", "2", "3", "4")}, {"colour": 2, "size": 1}
 )
 
 

@@ -1,0 +1,225 @@
+"""The supernet of a chain: every layer mixes its candidate blocks, or runs a few of them, as its gates say.
+
+It normalises by the statistics of its batches, as all supernets here do, and learns a scale and a shift after each
+normalisation, as the networks of these papers do.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import lax
+
+from jaxnas.core.keys import named
+from jaxnas.core.types import Array, Dropout, Gates, Key, Network, Params, PyTree
+from jaxnas.layers.convolution import channel_shuffle, convolution, depthwise, grouped_pointwise, pointwise
+from jaxnas.layers.normalization import batch_norm
+from jaxnas.layers.operations import init_weights
+from jaxnas.networks.chain_operations import ACTIVATIONS, has_expansion, is_free
+from jaxnas.networks.choice import materialized, run_paths
+from jaxnas.networks.family import Images
+from jaxnas.spaces.block import Block
+from jaxnas.spaces.chain import PART, Chain, Layer, choice_layers, is_allowed
+
+Shapes = Mapping[str, Any]  # nested names, shapes at the end
+Weights = Mapping[str, Any]  # the same with arrays
+
+
+def _normalized_shapes(kernel: tuple[int, ...]) -> Shapes:
+    return {"kernel": kernel, "scale": kernel[-1:], "shift": kernel[-1:]}
+
+
+def _linear_shapes(inputs: int, outputs: int) -> Shapes:
+    return {"kernel": (inputs, outputs), "bias": (outputs,)}
+
+
+def block_shapes(plan: Chain, layer: Layer, block: Block) -> Shapes:
+    """The shapes of a block's weights in a layer, {} where it has none."""
+    if is_free(layer, block) or not is_allowed(block, layer):
+        return {}
+    if block.kind == "identity":
+        return {"identity": _normalized_shapes((layer.channels_in, layer.channels))}
+    hidden = block.hidden(layer.channels_in) if has_expansion(plan, block) else layer.channels_in
+    shapes: dict[str, Any] = {}
+    if has_expansion(plan, block):
+        shapes["expansion"] = _normalized_shapes((layer.channels_in // block.groups, hidden))
+    shapes["depthwise"] = _normalized_shapes((block.kernel, block.kernel, hidden))
+    if block.squeeze:
+        squeezed = block.squeezed(layer.channels_in)
+        shapes["squeeze"], shapes["excite"] = _linear_shapes(hidden, squeezed), _linear_shapes(squeezed, hidden)
+    shapes["projection"] = _normalized_shapes((hidden // block.groups, layer.channels))
+    return shapes
+
+
+def _normalized(weights: Weights, images: Array, axis_name: str | None) -> Array:
+    return batch_norm(images, axis_name) * weights["scale"] + weights["shift"]
+
+
+def run_block(
+    plan: Chain, layer: Layer, block: Block, axis_name: str | None, images: Array, weights: Weights, noise: None = None
+) -> Array:
+    """One block: images [b, h, w, layer.channels_in] -> [b, h / stride, w / stride, layer.channels].
+
+    Zeros where the layer cannot have the block, whose gate is zero there.
+    """
+    del noise  # chains have nothing to drop
+    activate = ACTIVATIONS[plan.activation]
+    if not is_allowed(block, layer):
+        shape = (images.shape[0], *(-(-size // layer.stride) for size in images.shape[1:3]), layer.channels)
+        return jnp.zeros(shape, images.dtype)
+    if is_free(layer, block):
+        return images
+    if block.kind == "identity":
+        own = weights["identity"]
+        strided = images[:, :: layer.stride, :: layer.stride]
+        hidden = _normalized(own, pointwise(strided, own["kernel"]), axis_name)
+        return activate(hidden) if plan.identity_activation else hidden
+    hidden = images
+    if has_expansion(plan, block):
+        own = weights["expansion"]
+        hidden = activate(_normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), axis_name))
+        hidden = channel_shuffle(hidden, block.groups)
+    own = weights["depthwise"]
+    hidden = activate(_normalized(own, depthwise(hidden, own["kernel"], stride=layer.stride), axis_name))
+    if block.squeeze:
+        squeezed = activate(_linear(weights["squeeze"], jnp.mean(hidden, axis=(1, 2))))
+        hidden = hidden * jax.nn.sigmoid(_linear(weights["excite"], squeezed))[:, None, None]
+    own = weights["projection"]
+    hidden = _normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), axis_name)
+    return images + hidden if layer.keeps_shape else hidden
+
+
+def _linear(weights: Weights, inputs: Array) -> Array:
+    return inputs @ weights["kernel"] + weights["bias"]
+
+
+def _mixture(branches: Sequence[Any], images: Array, weights: Weights, gates: Array) -> Array:
+    """Σ of gate · block; gates [candidates]."""
+    outputs = (gate * branch(images, weights) for gate, branch in zip(gates, branches, strict=True))
+    return functools.reduce(jnp.add, outputs)
+
+
+def _own(function: Any, name: str, images: Array, weights: Weights, noise: Dropout | None = None) -> Array:
+    """A branch reads its own block's weights among those of all candidates."""
+    del noise
+    return function(images, weights.get(name, {}))
+
+
+def _runs(plan: Chain) -> list[list[int]]:
+    """Consecutive layers of one shape, which share a compiled loop body; every other layer is alone."""
+    runs: list[list[int]] = []
+    for number, layer in enumerate(plan.layers):
+        before = plan.layers[number - 1] if number else None
+        alike = before is not None and layer.fixed is None and before.fixed is None
+        if (
+            alike
+            and layer.keeps_shape
+            and before is not None
+            and before.keeps_shape
+            and before.channels == layer.channels
+        ):
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
+def chain_supernet(
+    plan: Chain,
+    images: Images,
+    *,
+    shared: bool = False,
+    paths: int | None = None,
+    bare_gates: bool = False,
+    recompute: bool = False,
+) -> Network:
+    """The supernet of a chain as a Network over gates {"blocks": [choices, candidates]}.
+
+    shared: the layers of a stage share their choice. paths: how many candidates run in a layer, those of the largest
+    gates; None for all. bare_gates: with paths, see `networks.choice.run_paths`. recompute: without paths, run the
+    candidates again going back instead of keeping what they computed; with paths it is always so.
+    """
+    axis_name = images.axis_name
+    choices = {number: row for row, numbers in enumerate(choice_layers(plan, shared)) for number in numbers}
+    runs = _runs(plan)
+    few = paths and min(paths, len(plan.candidates))
+
+    def shapes() -> Shapes:
+        candidates = [
+            {
+                str(block): block_shapes(plan, layer, block)
+                for block in ((layer.fixed,) if layer.fixed else plan.candidates)
+            }
+            for layer in plan.layers
+        ]
+        return {
+            "stem": _normalized_shapes((3, 3, images.channels, plan.stem)),
+            "layers": {str(n): {name: own for name, own in of.items() if own} for n, of in enumerate(candidates)},
+            "head": _normalized_shapes((plan.layers[-1].channels, plan.head)),
+            "classifier": _linear_shapes(plan.head, images.classes),
+        }
+
+    def init(key: Key) -> Params:
+        flat = flatten_dict(shapes())
+        kernels = {"/".join(path): shape for path, shape in flat.items() if path[-1] == "kernel"}
+        drawn = init_weights(named(key, "kernels"), kernels)
+        constant = {"scale": 1.0, "shift": 0.0, "bias": 0.0}
+        params = unflatten_dict(
+            {
+                path: drawn["/".join(path)] if path[-1] == "kernel" else jnp.full(shape, constant[path[-1]])
+                for path, shape in flat.items()
+            }
+        )
+        layers = params.get("layers", {})  # a layer whose candidates have no weights has no entry
+        return params | {"layers": [layers.get(str(number), {}) for number in range(len(plan.layers))]}
+
+    def run_layer(layer: Layer, hidden: Array, weights: Weights, gates: Array) -> Array:
+        branches = tuple(
+            functools.partial(_own, functools.partial(run_block, plan, layer, block, axis_name), str(block))
+            for block in plan.candidates
+        )
+        if few:
+            return run_paths(branches, few, bare_gates, hidden, weights, gates)
+        mixture = functools.partial(_mixture, branches)
+        return (jax.checkpoint(mixture) if recompute else mixture)(hidden, weights, gates)
+
+    def apply(params: Params, gates: Gates, batch: Array, noise: Dropout | None = None) -> Array:
+        del noise
+        activate = ACTIVATIONS[plan.activation]
+        own = params["stem"]
+        hidden = activate(_normalized(own, convolution(batch, own["kernel"], stride=plan.stem_stride), axis_name))
+        for run in runs:
+            layer = plan.layers[run[0]]
+            if layer.fixed is not None:
+                weights = params["layers"][run[0]].get(str(layer.fixed), {})
+                hidden = run_block(plan, layer, layer.fixed, axis_name, hidden, weights)
+                continue
+            rows = gates[PART][jnp.asarray([choices[number] for number in run])]
+            members = [params["layers"][number] for number in run]
+            if len(run) == 1:
+                hidden = run_layer(layer, hidden, members[0], rows[0])
+                continue
+
+            def body(hidden: Array, scanned: PyTree, layer: Layer = layer) -> tuple[Array, None]:
+                weights, row = scanned
+                return run_layer(layer, hidden, materialized(weights), row), None
+
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+            hidden, _ = lax.scan(body, hidden, (stacked, rows))
+        own = params["head"]
+        hidden = activate(_normalized(own, pointwise(hidden, own["kernel"]), axis_name))
+        return _linear(params["classifier"], jnp.mean(hidden, axis=(1, 2)))
+
+    def active(gates: Gates) -> PyTree:
+        flat = {path: jnp.asarray(True) for path in flatten_dict(shapes())}
+        for path in flat:
+            if path[0] == "layers" and plan.layers[int(path[1])].fixed is None:
+                flat[path] = gates[PART][choices[int(path[1])], plan.options.index(path[2])] > 0
+        tree = unflatten_dict(flat)
+        layers = tree.get("layers", {})
+        return tree | {"layers": [layers.get(str(number), {}) for number in range(len(plan.layers))]}
+
+    return Network(init, apply, active)

@@ -1,0 +1,422 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnas.core.errors import UserError
+from jaxnas.costs.counting import Cost, network_cost
+from jaxnas.layers.convolution import channel_shuffle, grouped_pointwise
+from jaxnas.networks import chain_families, chain_operations
+from jaxnas.networks.cell_network import init_variables
+from jaxnas.networks.chain_components import block_components
+from jaxnas.networks.chain_network import ChainNetwork
+from jaxnas.networks.chain_operations import MBConv, NormalizedConvolution, block_module
+from jaxnas.networks.family import Images
+from jaxnas.spaces.block import parse_block
+from jaxnas.spaces.chain import ACTIVATIONS, Layer, chain_plan, is_allowed
+from jaxnas.spaces.space import random
+
+SETTINGS = {
+    "stem": 4,
+    "stem_stride": 1,
+    "first": 0,
+    "widths": (4, 6),
+    "depths": (1, 2),
+    "strides": (1, 2),
+    "head": 8,
+    "candidates": ("mbconv_k3_e2", "separable_k3_se", "identity"),
+    "activation": "relu6",
+    "identity_activation": False,
+    "expand_always": False,
+}
+PLAN = chain_plan(**SETTINGS)
+SMALL = ChainNetwork(PLAN, PLAN.candidates, 3)
+RESIDUAL = Layer(4, 4, 1, "residual", 1)
+STRIDED = Layer(4, 6, 2, "strided", 1)
+FAMILIES = {
+    f"{name}{suffix.lower()}": (name, getattr(chain_families, f"{name.upper()}{suffix}"), size)
+    for name, sizes in (
+        ("nas_bench_macro", {"": 32, "_8": 8}),
+        ("proxylessnas", {"": 224, "_32": 32, "_8": 8}),
+        ("fbnet", {"": 224, "_32": 32, "_8": 8}),
+        ("mnasnet", {"": 224, "_32": 32, "_8": 8}),
+    )
+    for suffix, size in sizes.items()
+}
+
+
+@functools.cache
+def family_of(name):
+    builder, settings, size = FAMILIES[name]
+    images = Images(size, size, 3, 10 if size < 224 else 1000)
+    return getattr(chain_families, builder)(images, **settings), images
+
+
+@functools.cache
+def component_cost(name, module, input_shape):
+    del name
+    return network_cost(module, input_shape)
+
+
+def cost_of(family, images, architecture):
+    return network_cost(family.network(architecture, None), images.shape)
+
+
+def images_of(*shape):
+    return jax.random.normal(jax.random.key(0), shape)
+
+
+def applied(module, images, *arguments):
+    """Variables, and the output by the statistics of the batch."""
+
+    @jax.jit
+    def run(images):
+        variables = module.init(jax.random.key(1), images, False)
+        rngs = {"drop_path": jax.random.key(2)}
+        return variables, module.apply(variables, images, True, *arguments, mutable=["batch_stats"], rngs=rngs)[0]
+
+    return run(images)
+
+
+def stacked(*runs):
+    """Names of blocks, each as often as told: (("mbconv_k3_e6", 2), "zero") -> three names."""
+    return [name for run in runs for name in ([run] if isinstance(run, str) else [run[0]] * run[1])]
+
+
+# Networks that the papers found, as far as they lie in these spaces.
+PROXYLESS_MOBILE = stacked(
+    *("mbconv_k5_e3", "mbconv_k3_e3", ("zero", 2)),
+    *("mbconv_k7_e3", "mbconv_k3_e3", ("mbconv_k5_e3", 2)),
+    *("mbconv_k7_e6", ("mbconv_k5_e3", 3)),
+    *("mbconv_k5_e6", ("mbconv_k5_e3", 3)),
+    *(("mbconv_k7_e6", 2), ("mbconv_k7_e3", 2), "mbconv_k7_e6"),
+)
+FBNET_C = stacked(
+    *("mbconv_k3_e1", "mbconv_k3_e6", "identity", ("mbconv_k3_e1", 2)),
+    *("mbconv_k5_e6", "mbconv_k5_e3", "mbconv_k5_e6", "mbconv_k3_e6"),
+    *("mbconv_k5_e6", "mbconv_k5_e3", ("mbconv_k5_e6", 2)),
+    *(("mbconv_k5_e6", 3), "mbconv_k5_e3", ("mbconv_k5_e6", 4), "mbconv_k3_e6"),
+)
+MNASNET_A1 = stacked(
+    *("separable_k3", "mbconv_k3_e6", "mbconv_k5_e3_se", "mbconv_k3_e6"),
+    *("mbconv_k3_e6_se", "mbconv_k5_e6_se", "mbconv_k3_e6"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "changes", "params", "mult_adds"),
+    [
+        # The benchmark's own figures.
+        ("nas_bench_macro", "11111111", {}, 1_588_874, 53_246_464),
+        ("nas_bench_macro", "22212202", {}, 1_985_514, 85_164_544),
+        # The published models' parameters, and the papers' millions of mult-adds. ProxylessNAS (mobile) has 32 channels
+        # where the search starts from 24. FBNet-C's 375 million are not those of its published model.
+        ("proxylessnas", "+".join(PROXYLESS_MOBILE), {"widths": (32, 40, 80, 96, 192, 320)}, 4_080_512, 320),
+        ("fbnet", "+".join(FBNET_C), {}, 5_572_200, None),
+        ("mnasnet", "+".join(MNASNET_A1), {}, 3_887_038, 312),
+        # MobileNetV2 (Sandler et al. 2018), which all of them start from.
+        (
+            *("proxylessnas", "+".join(["mbconv_k3_e6"] * 16)),
+            {"widths": (24, 32, 64, 96, 160, 320), "depths": (2, 3, 4, 3, 3, 1)},
+            *(3_504_872, 300_774_272),
+        ),
+    ],
+    ids=["macro-1", "macro-2", "proxyless-mobile", "fbnet-c", "mnasnet-a1", "mobilenet-v2"],
+)
+def test_published_costs(name, text, changes, params, mult_adds):
+    builder, settings, size = FAMILIES[name]
+    images = Images(size, size, 3, 10 if size < 224 else 1000)
+    family = getattr(chain_families, builder)(images, **settings | changes)
+    cost = cost_of(family, images, family.space.parse(text))
+    assert cost.params == params
+    assert mult_adds in (None, cost.mult_adds, round(cost.mult_adds / 1e6))
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "size"),
+    [
+        ("nas_bench_macro", 8, 3**8),
+        ("proxylessnas", 21, 6**6 * 7**15),  # "zero" is not possible in the first layers of the six stages
+        ("fbnet", 22, 9**22),
+        ("mnasnet", 7, 12**7),
+    ],
+)
+def test_published_spaces(name, choices, size):
+    family, _ = family_of(name)
+    assert family.space.shapes["blocks"][0] == choices == len(family.rows["blocks"]) == len(family.terms())
+    assert family.space.size == size
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_costs_are_those_of_the_chosen_pieces_and_a_constant(name):
+    """Exactly: a network costs what its terms' pieces do, and a rest that is the same for every architecture."""
+    family, images = family_of(name)
+    terms, bases = family.terms(), set()
+    for seed in range(4 if name.endswith("_8") else 2):
+        architecture = random(family.space, jax.random.key(seed))
+        whole = cost_of(family, images, architecture)
+        pieces = [
+            component_cost(*piece)
+            for term in terms
+            for piece in term.pieces[tuple(int(architecture[part][row]) for part, row in term.choices)]
+        ]
+        bases.add(
+            Cost(
+                whole.params - sum(cost.params for cost in pieces),
+                whole.mult_adds - sum(cost.mult_adds for cost in pieces),
+            )
+        )
+    assert len(bases) == 1
+    base = bases.pop()
+    assert base.params > 0 and base.mult_adds > 0
+
+
+BLOCKS = (
+    *("mbconv_k3_e1", "mbconv_k3_e6", "mbconv_k5_e1_g2", "mbconv_k3_e1.5", "mbconv_k3_e3_se"),
+    *("separable_k7", "separable_k3_se", "identity", "zero"),
+)
+PLACED = [(text, layer) for text in BLOCKS for layer in (RESIDUAL, STRIDED) if is_allowed(parse_block(text), layer)]
+
+
+@pytest.mark.parametrize(("text", "layer"), PLACED, ids=[f"{text}-{layer.name}" for text, layer in PLACED])
+@pytest.mark.parametrize("expand_always", [False, True])
+def test_costs_of_blocks_in_closed_form(text, layer, expand_always):
+    block = parse_block(text)
+    plan = PLAN._replace(expand_always=expand_always)
+    c, d, h, g = layer.channels_in, layer.channels, block.hidden(layer.channels_in), block.groups
+    pixels, outputs = 5 * 4, 5 * 4 if layer is RESIDUAL else 3 * 2
+    params = mult_adds = 0
+    if block.kind in ("mbconv", "separable"):
+        params = h * block.kernel**2 + 2 * h + h * d // g + 2 * d
+        mult_adds = outputs * (h * block.kernel**2 + h * d // g)
+        if block.kind == "mbconv" and (h > c or expand_always):
+            params += c * h // g + 2 * h
+            mult_adds += pixels * c * h // g
+        if block.squeeze:
+            params += 2 * h * 1 + 1 + h  # a quarter of four channels is one
+            mult_adds += 2 * h
+    elif block.kind == "identity" and layer is STRIDED:
+        params, mult_adds = c * d + 2 * d, outputs * c * d
+    components = block_components(plan, layer, block, (5, 4))
+    assert [component_cost(*component) for component in components] == ([Cost(params, mult_adds)] if params else [])
+    assert all(component.name == f"{text} {c}x5x4 c{d} s{layer.stride}" for component in components)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name.endswith("_8")])
+def test_pieces_take_the_images_of_their_layers(name):
+    family, _ = family_of(name)
+    for term in family.terms():
+        for option in term.pieces:
+            for piece in option:
+                block, read, channels, stride = piece.name.split()
+                height, width, channels_in = piece.input_shape
+                assert read == f"{channels_in}x{height}x{width}" and str(parse_block(block)) == block
+                output, _ = jax.eval_shape(
+                    lambda image, module=piece.module: module.init_with_output(jax.random.key(0), image, False),
+                    jax.ShapeDtypeStruct((2, *piece.input_shape), jnp.float32),
+                )
+                step = int(stride[1:])
+                assert output.shape == (2, -(-height // step), -(-width // step), int(channels[1:]))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_pointwise_convolutions_in_groups(groups):
+    """As the library's grouped convolution, and as a product with a matrix of blocks on the diagonal."""
+    images, kernel = images_of(2, 3, 4, 6), jax.random.normal(jax.random.key(1), (6 // groups, 12))
+    output = grouped_pointwise(images, kernel, groups)
+    reference = lax.conv_general_dilated(
+        images,
+        kernel[None, None],
+        (1, 1),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    np.testing.assert_allclose(output, reference, rtol=1e-5, atol=1e-5)  # six products, summed in any order
+    rows, columns = np.arange(6) // (6 // groups), np.arange(12) // (12 // groups)
+    blocks = np.where(rows[:, None] == columns, np.tile(kernel, (groups, 1)), 0)
+    np.testing.assert_allclose(output, images @ blocks, rtol=1e-5, atol=1e-5)
+
+
+def test_channel_shuffle():
+    np.testing.assert_array_equal(channel_shuffle(jnp.arange(6), 2), [0, 3, 1, 4, 2, 5])
+    np.testing.assert_array_equal(channel_shuffle(jnp.arange(6), 3), [0, 2, 4, 1, 3, 5])
+    images = images_of(2, 3, 4, 6)
+    np.testing.assert_array_equal(channel_shuffle(channel_shuffle(images, 2), 3), images)  # 2 · 3 groups undo it
+
+
+def normalized(images):
+    return (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-5)
+
+
+def convolved(images, kernel, stride, groups):
+    size = kernel.shape[0]
+    padding = ((size // 2, size // 2),) * 2
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+@pytest.mark.parametrize("layer", [RESIDUAL, STRIDED], ids=lambda layer: layer.name)
+@pytest.mark.parametrize("text", ["mbconv_k3_e2", "mbconv_k5_e3_g2_se", "separable_k3"])
+def test_a_block_against_its_definition(text, layer):
+    block, images = parse_block(text), 3 * images_of(3, 5, 4, 4)
+    variables, output = applied(block_module(PLAN, layer, block), images)
+    params = variables["params"]
+    hidden = images
+    if block.kind == "mbconv":
+        hidden = convolved(hidden, params["expansion"]["kernel"][None, None], 1, block.groups)
+        hidden = np.clip(normalized(hidden), 0, 6)
+        order = np.arange(hidden.shape[-1]).reshape(block.groups, -1).T.ravel()
+        hidden = hidden[..., order]
+    hidden = convolved(hidden, params["depthwise"]["kernel"][:, :, None], layer.stride, hidden.shape[-1])
+    hidden = np.clip(normalized(hidden), 0, 6)
+    if block.squeeze:
+        squeeze, excite = (params["squeeze_excitation"][name] for name in ("squeeze", "excite"))
+        inner = np.clip(hidden.mean((1, 2)) @ squeeze["kernel"] + squeeze["bias"], 0, 6)
+        hidden = hidden * jax.nn.sigmoid(inner @ excite["kernel"] + excite["bias"])[:, None, None]
+    hidden = normalized(convolved(hidden, params["projection"]["kernel"][None, None], 1, block.groups))
+    expected = hidden + images if layer is RESIDUAL else hidden
+    # Three normalisations in float32, each of which divides by a deviation of about a tenth.
+    np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", [False, True])
+def test_an_identity_that_reshapes(activation):
+    images = images_of(3, 5, 4, 4)
+    module = block_module(PLAN._replace(identity_activation=activation), STRIDED, parse_block("identity"))
+    assert isinstance(module, NormalizedConvolution)
+    variables, output = applied(module, images)
+    expected = normalized(images[:, ::2, ::2] @ variables["params"]["convolution"]["kernel"][0, 0])
+    np.testing.assert_allclose(output, np.clip(expected, 0, 6) if activation else expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["identity", "zero"])
+def test_blocks_that_leave_their_input_as_it_is(text):
+    images = images_of(2, 3, 3, 4)
+    variables, output = applied(block_module(PLAN, RESIDUAL, parse_block(text)), images)
+    assert variables == {}
+    np.testing.assert_array_equal(output, images)
+
+
+@pytest.mark.parametrize(("layer", "drops"), [(RESIDUAL, True), (STRIDED, False)], ids=["residual", "strided"])
+def test_stochastic_depth_drops_residual_branches_of_whole_examples(layer, drops):
+    images = images_of(64, 4, 4, 4)
+    module = block_module(PLAN, layer, parse_block("mbconv_k3_e1"))
+    assert isinstance(module, MBConv)
+    kept, dropped = (np.asarray(applied(module, images, rate)[1]) for rate in (0.0, 0.25))
+    if not drops:
+        np.testing.assert_array_equal(dropped, kept)
+        return
+    branches = kept - images, dropped - images
+    gone = np.all(branches[1] == 0, axis=(1, 2, 3))
+    np.testing.assert_allclose(branches[1][~gone], branches[0][~gone] / 0.75, rtol=1e-4, atol=1e-5)
+    assert abs(gone.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 64)
+
+
+def test_a_strided_block_of_one_pixel_has_no_residual():
+    layer = Layer(4, 4, 2, "one pixel", 1)
+    module = block_module(PLAN, layer, parse_block("mbconv_k3_e1"))
+    # The normalised branch of a single pixel is zero, so that a residual would answer with the input.
+    np.testing.assert_array_equal(applied(module, images_of(1, 1, 1, 4))[1], 0)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(lambda key: SMALL.init(key, jnp.zeros((1, 6, 6, 3)), train=False))(jax.random.key(1))
+
+
+def test_the_drop_path_rate_may_be_traced(variables):
+    images = images_of(4, 6, 6, 3)
+
+    @jax.jit
+    def logits(rate):
+        rngs = {"drop_path": jax.random.key(0)}
+        options = {"rngs": rngs, "mutable": ["batch_stats"]}
+        return SMALL.apply(variables, images, train=True, drop_path_rate=rate, **options)[0][0]
+
+    def undropped():
+        return SMALL.apply(variables, images, train=True, mutable=["batch_stats"])[0]
+
+    expected, auxiliary = jax.jit(undropped)()
+    assert auxiliary is None and expected.shape == (4, 3)
+    np.testing.assert_allclose(logits(0.0), expected, rtol=1e-4, atol=1e-5)
+    assert np.max(np.abs(logits(0.5) - expected)) > 1e-3
+
+
+def test_evaluation_treats_every_example_by_itself(variables):
+    images = images_of(3, 6, 6, 3)
+    answer = jax.jit(lambda images: SMALL.apply(variables, images, train=False)[0])
+    together = answer(images)
+    alone = jnp.concatenate([answer(images[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_shared_over_devices_are_those_of_the_whole_batch(variables):
+    images = images_of(8, 6, 6, 3)
+
+    def trained(network):
+        return lambda images: network.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    whole, whole_stats = jax.jit(trained(SMALL))(images)
+    on_devices = jax.jit(jax.vmap(trained(SMALL.clone(axis_name="devices")), axis_name="devices"))
+    (parts, _), stats = on_devices(images.reshape(4, 2, 6, 6, 3))
+    np.testing.assert_allclose(parts.reshape(8, 3), whole[0], rtol=1e-3, atol=1e-4)
+    jax.tree.map(lambda part, all_: np.testing.assert_allclose(part[0], all_, rtol=1e-4, atol=1e-5), stats, whole_stats)
+
+
+def test_init_variables_is_distributed_as_the_modules_say():
+    """Same shapes, and every kernel fills the same bounds: U(±1/√fan-in), in groups those of one group."""
+    candidates = ("mbconv_k3_e6", "mbconv_k3_e6_g4", "mbconv_k5_e3_se")
+    plan = chain_plan(
+        **SETTINGS | {"widths": (16,), "depths": (3,), "strides": (1,), "stem": 16, "candidates": candidates}
+    )
+    network = ChainNetwork(plan, plan.candidates, 10)
+    image = jnp.zeros((1, 6, 6, 3))
+    expected = jax.eval_shape(lambda key: network.init(key, image, train=False), jax.random.key(0))
+    variables = jax.jit(lambda key: init_variables(network, key, (6, 6, 3)))(jax.random.key(1))
+    chex.assert_trees_all_equal_shapes_and_dtypes(variables, expected)
+    grouped = variables["params"]["layer_1_mbconv"]
+    assert grouped["expansion"]["kernel"].shape == (4, 96) and grouped["projection"]["kernel"].shape == (24, 16)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
+        if path[-1].key == "kernel" and leaf.size >= 256:
+            fan_in = leaf.size // leaf.shape[-1]
+            assert 0.97 < np.abs(leaf).max() * np.sqrt(fan_in) <= 1.0 + 1e-6
+    drawn = grouped["expansion"]["kernel"], block_kernel(parse_block("mbconv_k3_e6_g4"))
+    assert all(0.97 < np.abs(kernel).max() * 2 <= 1.0 + 1e-6 for kernel in drawn)
+
+
+def block_kernel(block):
+    module = block_module(PLAN, Layer(16, 16, 1, "grouped", 1), block)
+    return module.init(jax.random.key(3), images_of(1, 2, 2, 16), False)["params"]["expansion"]["kernel"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"blocks": PLAN.candidates[:2]}, "3 layers, which 2 blocks do not fill"),
+        ({"blocks": tuple(map(parse_block, ("zero", "zero", "zero")))}, "stage 2 block 1 changes the shape .* 'zero'"),
+        ({"classes": 0}, "at least 1 of classes"),
+    ],
+)
+def test_mistaken_settings(changes, message):
+    with pytest.raises(UserError, match=message):
+        ChainNetwork(**{"plan": PLAN, "blocks": PLAN.candidates, "classes": 3} | changes)
+
+
+def test_images_that_a_chain_shrinks_to_nothing():
+    with pytest.raises(UserError, match="shrink images 32 times, which needs at least 32x32 pixels, not 28x28"):
+        chain_families.fbnet(Images(28, 28, 1, 10), **chain_families.FBNET)
+
+
+def test_plans_and_operations_know_the_same_activations():
+    assert set(ACTIVATIONS) == set(chain_operations.ACTIVATIONS)
