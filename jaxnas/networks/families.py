@@ -10,9 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from jaxnas.core.types import Architecture
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_supernet import cell_supernet
+from jaxnas.networks.chain_families import fbnet, mnasnet, nas_bench_macro, proxylessnas
 from jaxnas.networks.family import Family, Images, Term
+from jaxnas.networks.nas_bench_201 import NasBench201Network
+from jaxnas.networks.nas_bench_201_supernet import nas_bench_201_supernet
+from jaxnas.networks.nas_bench_201_terms import nas_bench_201_terms
 from jaxnas.spaces.cell import cell_edges, cell_space, genotype
 from jaxnas.spaces.genotype import format_genotype
+from jaxnas.spaces.nas_bench_201 import EDGES, PART, cell_operations, nas_bench_201_space
 
 
 def darts(
@@ -71,4 +76,28 @@ def darts(
     )
 
 
-FAMILIES: Mapping[str, Callable[..., Family]] = {"darts": darts}
+def nas_bench_201(images: Images, *, channels: int, cells: int) -> Family:
+    """The cell of NAS-Bench-201 (Dong & Yang 2020): `channels` in the first stage, `cells` in each of the three."""
+    space = nas_bench_201_space()
+
+    def network(architecture: Architecture, axis_name: str | None) -> NasBench201Network:
+        return NasBench201Network(cell_operations(architecture), channels, cells, images.classes, axis_name)
+
+    return Family(
+        space=space,
+        supernet=functools.partial(nas_bench_201_supernet, images, channels=channels, cells=cells),
+        network=network,
+        terms=lambda: nas_bench_201_terms(images, channels, cells),
+        describe=space.canonical,
+        rows={PART: tuple(f"{source} → {node + 1}" for source, node in EDGES)},
+    )
+
+
+FAMILIES: Mapping[str, Callable[..., Family]] = {
+    "darts": darts,
+    "nas_bench_201": nas_bench_201,
+    "nas_bench_macro": nas_bench_macro,
+    "proxylessnas": proxylessnas,
+    "fbnet": fbnet,
+    "mnasnet": mnasnet,
+}

@@ -111,7 +111,7 @@ class NasBench201Network(nn.Module):
         benchmark has, drops edges other than identities with the stream "drop_path".
         Raises UserError for images whose height or width cannot be halved twice.
         """
-        _check_size(images)
+        check_size(images)
         hidden = Convolution(self.channels, (3, 3), name="stem_convolution")(images)
         hidden = Normalization(self.axis_name, name="stem_normalization")(hidden, train)
         for stage in range(STAGES):
@@ -125,7 +125,8 @@ class NasBench201Network(nn.Module):
         return Linear(self.classes, name="classifier")(jnp.mean(hidden, axis=(1, 2))), None
 
 
-def _check_size(images: Array) -> None:
+def check_size(images: Array) -> None:
+    """Raises UserError for images [b, h, w, c] whose height or width cannot be halved between all stages."""
     height, width = images.shape[1:3]
     factor = 2 ** (STAGES - 1)
     if height % factor or width % factor:
