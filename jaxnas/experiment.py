@@ -133,7 +133,7 @@ def _search(session: Session) -> Outcome:
         if all(name in one.run.history for one in outcomes)
     }
     seconds = {name: sum(one.seconds[name] for one in outcomes) for name in outcomes[-1].seconds}
-    return Outcome(last._replace(history=history), seconds)
+    return Outcome(last._replace(history=history), seconds, max(one.memory for one in outcomes))
 
 
 def _announce(session: Session, found: Mapping[int, Architecture], variants: Mapping[str, Architecture]) -> None:
@@ -234,6 +234,7 @@ def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Traine
             "search": searched.seconds["run"],
             "retrain": sum(one["run"] for one in retraining),
         },
+        "memory_bytes": searched.memory,  # of the search's program, on each device
     }
 
 

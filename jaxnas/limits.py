@@ -31,6 +31,7 @@ def _at_least(least: int) -> Limit:
 
 
 POSITIVE = Limit("above 0 and finite", lambda value: 0 < value < math.inf)
+STRIDE = Limit("1 or 2", lambda value: value in (1, 2))
 BELOW_ONE = Limit("at least 0 and below 1", lambda value: 0 <= value < 1)
 
 
@@ -88,6 +89,19 @@ SPACE_FIELDS = {
     "space.nodes": _integer(_at_least(1)),
     "space.operations": TUPLE,
     "space.reduce_operations": TUPLE,
+    "space.cells": _integer(_at_least(1)),
+    "space.stem": _integer(_at_least(1)),
+    "space.stem_stride": _integer(STRIDE),
+    "space.first": _integer(_at_least(0)),
+    "space.widths": _tuple_of(_integer(_at_least(1))),
+    "space.depths": _tuple_of(_integer(_at_least(1))),
+    "space.strides": _tuple_of(_integer(STRIDE)),
+    "space.head": _integer(_at_least(1)),
+    "space.candidates": TUPLE,
+    "space.kernels": _tuple_of(_integer(_at_least(1))),
+    "space.expansions": _tuple_of(_number(_at_least(0))),
+    "space.width_fractions": _tuple_of(_number(POSITIVE)),
+    "space.resolutions": _tuple_of(_integer(_at_least(1))),
     "retrain.channels": _integer(_at_least(2)),
     "retrain.layers": _integer(_at_least(1)),
     "retrain.auxiliary": FLAG,

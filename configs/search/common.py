@@ -4,19 +4,12 @@ Every search config file starts from `digits()` or `cifar10()` and adds its meth
 (`--config.epochs=3`) replaces the one here.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
 
-OPERATIONS = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-
+from configs.search import spaces
 
 WEIGHTS = {
     "weights_learning_rate": 0.025,
@@ -126,9 +119,10 @@ def random_search(candidates: int) -> ConfigDict:
     return ConfigDict({"name": "random", "candidates": candidates, **WEIGHTS})
 
 
-def cifar10() -> ConfigDict:
-    """The settings of the DARTS paper on CIFAR-10."""
-    return ConfigDict(
+def cifar10(space: Mapping[str, Any] = spaces.DARTS) -> ConfigDict:
+    """The settings of the DARTS paper on CIFAR-10, on one of `spaces`."""
+    return _on(
+        space,
         {
             "seed": 0,
             "num_seeds": 1,  # searches with seeds seed, seed + 1, ... in one program
@@ -137,14 +131,7 @@ def cifar10() -> ConfigDict:
             "devices": 1,  # local devices that share every batch
             "synchronize_statistics": True,  # batch statistics over all devices, or over each one's slice
             "method": {"name": ""},
-            "space": {
-                "name": "darts",
-                "channels": 16,
-                "layers": 8,
-                "nodes": 4,
-                "operations": OPERATIONS,
-                "reduce_operations": (),  # of the reduction cell, where they are others
-            },
+            "space": {"name": ""},
             "monitor": {
                 "skips": 0,  # stop once the derived normal cell has more identities than this; 0: never
                 "curvature": False,  # measure the curvature of the validation loss in the logits after every epoch
@@ -178,25 +165,32 @@ def cifar10() -> ConfigDict:
                 "every_seconds": 300.0,
                 "keep": 2,
             },
-        }
+        },
     )
 
 
-def digits() -> ConfigDict:
+def _on(space: Mapping[str, Any], fields: dict[str, Any]) -> ConfigDict:
+    """The fields with a space, without what only the stand-alone networks of two cells have if it is another one."""
+    if space["name"] != "darts":
+        for name in ("channels", "layers", "auxiliary"):
+            del fields["retrain"][name]
+    return ConfigDict({**fields, "space": dict(space)})
+
+
+def digits(space: Mapping[str, Any] = spaces.DARTS_8) -> ConfigDict:
     """Small enough for two CPU cores and a few minutes: 8×8 grey images, a narrow and shallow supernet."""
-    config = cifar10()
+    config = cifar10(space)
     config.epochs = 12
     config.batch_size = 32
-    config.space.channels = 8
-    config.space.layers = 4
     config.data.name = "digits"
     config.data.crop_padding = 1
     config.data.flip = False  # a mirrored digit is another sign
     config.retrain.epochs = 15
     config.retrain.batch_size = 64
-    config.retrain.channels = 8
-    config.retrain.layers = 4
-    config.retrain.auxiliary = False
+    if space["name"] == "darts":
+        config.retrain.channels = 8
+        config.retrain.layers = 4
+        config.retrain.auxiliary = False
     config.retrain.drop_path = 0.0
     config.retrain.cutout = 0
     config.checkpoint.every_seconds = 30.0

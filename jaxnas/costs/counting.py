@@ -95,7 +95,7 @@ PRODUCTS: Mapping[str, Callable[[core.JaxprEqn], int]] = {
 def network_cost(network: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
     """The cost of a stand-alone network, called as (images, train=False), on one image [height, width, channels].
 
-    Neither the running statistics nor, where there is one, the work of an auxiliary head counts, since it answers in
+    A piece of a network that is called in the same way counts likewise, also where it has no parameters. Neither the running statistics nor, where there is one, the work of an auxiliary head counts, since it answers in
     training only; its parameters do. Raises UserError for images without pixels or channels.
     """
     if min(image_shape) < 1:
@@ -109,4 +109,4 @@ def network_cost(network: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
         return network.apply(variables, image, train=False)
 
     variables = jax.eval_shape(initial, image)
-    return Cost(count_params(variables["params"]), mult_adds(answer, variables, image))
+    return Cost(count_params(variables.get("params", {})), mult_adds(answer, variables, image))

@@ -5,12 +5,16 @@ Those ending in _32 have the same layers at a stride of 8 instead of 32, by taki
 stage that halves; those ending in _8 are small chains of the same kind.
 """
 
+import functools
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxnas.core.types import Architecture, Network
+from jaxnas.core.types import Architecture
 from jaxnas.networks.chain_components import chain_terms
 from jaxnas.networks.chain_network import ChainNetwork
+from jaxnas.networks.chain_supernet import chain_supernet
+from jaxnas.networks.chain_supernet import chain_supernet
 from jaxnas.networks.family import Family, Images
 from jaxnas.spaces.chain import PART, Chain, chain_plan, chain_space, check_image_size, choice_names, chosen_blocks
 
@@ -224,14 +228,9 @@ def _family(images: Images, plan: Chain, name: str, *, shared: bool = False, dig
     def network(architecture: Architecture, axis_name: str | None) -> ChainNetwork:
         return ChainNetwork(plan, chosen_blocks(plan, architecture, shared=shared), images.classes, axis_name)
 
-    def supernet(**evaluation: Any) -> Network:
-        from jaxnas.networks.chain_supernet import chain_supernet
-
-        return chain_supernet(plan, images, shared=shared, **evaluation)
-
     return Family(
         space=space,
-        supernet=supernet,
+        supernet=functools.partial(chain_supernet, plan, images, shared=shared),
         network=network,
         terms=lambda: chain_terms(plan, images, shared=shared),
         describe=space.canonical,

@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.types import PyTree
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog, Progress
-from jaxnas.train.parallel import compile_program, init_over_seeds, over_seeds, prefers_one_by_one
+from jaxnas.train.parallel import Program, compile_program, init_over_seeds, over_seeds, prefers_one_by_one
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState, Task, advance, finish_epoch, init_run
 
@@ -50,17 +50,21 @@ class Stopped(Exception):
 
 
 class Outcome(NamedTuple):
-    """A finished task: its final state (leading axis: seeds), and seconds {"compile", "run"} over all restarts."""
+    """A finished task: its final state (leading axis: seeds), and seconds {"compile", "run"} over all restarts.
+
+    memory: bytes on each device of the program that takes the steps, with all its data.
+    """
 
     run: RunState
     seconds: Mapping[str, float]
+    memory: int
 
 
 class Programs(NamedTuple):
     """A task compiled for its state, data and devices."""
 
-    advance: Callable[..., RunState]
-    finish_epoch: Callable[..., RunState]
+    advance: Program
+    finish_epoch: Program
 
 
 def compile_task(task: Task, run: PyTree, data: PyTree) -> Programs:
@@ -100,7 +104,7 @@ def train(
     step = restored.step if restored else 0
     seconds = dict(restored.metadata["seconds"]) if restored else {"compile": 0.0, "run": 0.0}
     if restored and (step == task.steps or _ended(task, restored.state, step)):
-        return Outcome(_trimmed(task, restored.state, step), seconds)
+        return Outcome(_trimmed(task, restored.state, step), seconds, restored.metadata["memory"])
     if around.stop.requested:  # asked between two tasks: compiling first could take minutes
         raise _stopped(task, step, around.stop.requested)
     around.log.rewind(first_step + step)
@@ -110,7 +114,7 @@ def train(
     programs = compile_task(task, run, data)
     seconds["compile"] += time.perf_counter() - begin
     run, step = _loop(task, programs, run, step, data, around, checkpoints, first_step, seconds)
-    return Outcome(_trimmed(task, run, step), seconds)
+    return Outcome(_trimmed(task, run, step), seconds, programs.advance.memory)
 
 
 def _ended(task: Task, run: RunState, step: int) -> bool:
@@ -164,7 +168,7 @@ def _loop(
             last = step == task.steps or _ended(task, run, step)
             if better or overdue or on_the_step or around.stop.requested or last:
                 best = max(best, -math.inf if score is None else score)
-                checkpoints.save(step, run, {"seconds": dict(seconds)}, score)
+                checkpoints.save(step, run, {"seconds": dict(seconds), "memory": programs.advance.memory}, score)
                 saved_at = time.perf_counter()
             if around.stop.requested and not last:
                 checkpoints.wait()

@@ -111,14 +111,26 @@ def prefers_one_by_one(branches: bool) -> bool:
     return branches or jax.default_backend() == "cpu"
 
 
-def compile_program(function: Callable[..., PyTree], devices: Devices, *arguments: PyTree) -> Callable[..., Any]:
+class Program(NamedTuple):
+    """A compiled function, and the bytes of memory on each device for its arguments, results and scratch."""
+
+    run: Callable[..., Any]
+    memory: int
+
+    def __call__(self, *arguments: PyTree) -> Any:
+        """The function's result."""
+        return self.run(*arguments)
+
+
+def compile_program(function: Callable[..., PyTree], devices: Devices, *arguments: PyTree) -> Program:
     """Traces and compiles function(*arguments) once, for these devices; the first argument's buffers are reused.
 
     Arguments and results are whole arrays, on several devices replicated (see `Devices.replicate`); the function's
     results must be the same on every device.
     """
     if devices.number == 1:
-        return jax.jit(function, donate_argnums=0).lower(*arguments).compile(compiler_options())
+        alone = jax.jit(function, donate_argnums=0).lower(*arguments).compile(compiler_options())
+        return Program(alone, _memory(alone))
     numbers = jnp.arange(devices.number)  # pmap needs an argument that differs between devices
     mapped = jax.pmap(
         lambda number, *arguments: function(*arguments),
@@ -129,7 +141,16 @@ def compile_program(function: Callable[..., PyTree], devices: Devices, *argument
         donate_argnums=1,
     )
     program = mapped.lower(numbers, *arguments).compile(compiler_options())
-    return lambda *arguments: program(numbers, *arguments)
+    return Program(lambda *arguments: program(numbers, *arguments), _memory(program))
+
+
+def _memory(program: Any) -> int:
+    """What XLA says that a program takes; 0 where it does not say."""
+    said = program.memory_analysis()
+    if said is None:
+        return 0
+    whole = said.argument_size_in_bytes + said.output_size_in_bytes + said.temp_size_in_bytes
+    return int(whole - said.alias_size_in_bytes)
 
 
 def init_over_seeds(init: Callable[..., PyTree], seeds: tuple[int, ...], before: PyTree = ()) -> PyTree:

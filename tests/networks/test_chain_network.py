@@ -151,6 +151,14 @@ def test_published_spaces(name, choices, size):
     assert family.space.size == size
 
 
+@pytest.mark.parametrize("name", ["proxylessnas", "fbnet", "mnasnet"])
+def test_chains_for_small_images_are_the_published_ones_with_fewer_strides(name):
+    large, small = (family_of(variant)[0] for variant in (name, f"{name}_32"))
+    assert small.space.size == large.space.size and small.rows == large.rows
+    last = [max(piece.input_shape for piece in family.terms()[-1].pieces[0]) for family in (large, small)]
+    assert last == [(7, 7, last[0][2]), (4, 4, last[0][2])]  # 224 / 32 and 32 / 8
+
+
 @pytest.mark.parametrize("name", [name for name in FAMILIES if not name.endswith("_32")])
 def test_costs_are_those_of_the_chosen_pieces_and_a_constant(name):
     """Exactly: a network costs what its terms' pieces do, and a rest that is the same for every architecture."""

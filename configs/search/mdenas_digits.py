@@ -1,0 +1,15 @@
+"""MDENAS on the bundled digits.
+
+Command: python launch/search.py --config=configs/search/mdenas_digits.py --workdir=runs/mdenas_digits
+Expected time: TODO 0 minutes on two CPU cores.
+Expected result: TODO.
+"""
+
+from configs.search import common, spaces
+
+
+def get_config():
+    config = common.digits(spaces.PROXYLESSNAS_8)
+    config.method = common.mdenas()
+    config.epochs = 30
+    return config

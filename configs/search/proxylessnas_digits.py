@@ -1,0 +1,18 @@
+"""ProxylessNAS-G on the bundled digits.
+
+Command: python launch/search.py --config=configs/search/proxylessnas_digits.py --workdir=runs/proxylessnas_digits
+Expected time: TODO 0 minutes on two CPU cores.
+Expected result: TODO.
+"""
+
+from configs.search import common, spaces
+
+
+def get_config():
+    config = common.digits(spaces.PROXYLESSNAS_8)
+    config.method = common.proxylessnas()
+    config.method.warmup_epochs = 4
+    config.method.every = 2
+    config.epochs = 30
+    config.method.update(common.SHORT_LOGITS)
+    return config

@@ -1,0 +1,109 @@
+"""Settings of the spaces, as published and small enough for 32×32 and 8×8 images. Data only.
+
+Of every space the constant without a number is the published one, for images of 224×224 pixels (32×32 for the two
+benchmarks). Those ending in _32 have the same layers at a stride of 8 instead of 32: stride 1 in the stem and in the
+first stage that halves. Those ending in _8 are small spaces of the same kind.
+"""
+
+OPERATIONS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+DARTS = {
+    "name": "darts",
+    "channels": 16,
+    "layers": 8,
+    "nodes": 4,
+    "operations": OPERATIONS,
+    "reduce_operations": (),  # of the reduction cell, where they are others
+}
+DARTS_8 = {**DARTS, "channels": 8, "layers": 4}
+
+NAS_BENCH_201 = {"name": "nas_bench_201", "channels": 16, "cells": 5}
+NAS_BENCH_201_8 = {**NAS_BENCH_201, "channels": 8, "cells": 1}
+
+NAS_BENCH_MACRO = {
+    "name": "nas_bench_macro",
+    "stem": 32,
+    "widths": (64, 128, 256),
+    "depths": (2, 3, 3),
+    "head": 1280,
+    "candidates": ("identity", "mbconv_k3_e3", "mbconv_k5_e6"),
+}
+NAS_BENCH_MACRO_8 = {**NAS_BENCH_MACRO, "stem": 8, "widths": (8, 16), "depths": (2, 2), "head": 32}
+
+PROXYLESSNAS = {
+    "name": "proxylessnas",
+    "stem": 32,
+    "stem_stride": 2,
+    "first": 16,
+    "widths": (24, 40, 80, 96, 192, 320),
+    "depths": (4, 4, 4, 4, 4, 1),
+    "strides": (2, 2, 2, 1, 2, 1),
+    "head": 1280,
+    "candidates": (*(f"mbconv_k{kernel}_e{expansion}" for expansion in (3, 6) for kernel in (3, 5, 7)), "zero"),
+}
+PROXYLESSNAS_32 = {**PROXYLESSNAS, "stem_stride": 1, "strides": (1, 2, 2, 1, 2, 1)}
+PROXYLESSNAS_8 = {
+    **PROXYLESSNAS_32,
+    "stem": 8,
+    "first": 8,
+    "widths": (12, 16),
+    "depths": (2, 2),
+    "strides": (1, 2),
+    "head": 32,
+    "candidates": ("mbconv_k3_e3", "mbconv_k5_e3", "zero"),
+}
+
+FBNET = {
+    "name": "fbnet",
+    "stem": 16,
+    "stem_stride": 2,
+    "widths": (16, 24, 32, 64, 112, 184, 352),
+    "depths": (1, 4, 4, 4, 4, 4, 1),
+    "strides": (1, 2, 2, 2, 1, 2, 1),
+    "head": 1984,
+    "candidates": (*(f"mbconv_k{k}_{e}" for k in (3, 5) for e in ("e1", "e1_g2", "e3", "e6")), "identity"),
+}
+FBNET_32 = {**FBNET, "stem_stride": 1, "strides": (1, 1, 2, 2, 1, 2, 1)}
+FBNET_8 = {
+    **FBNET_32,
+    "stem": 8,
+    "widths": (8, 16),
+    "depths": (1, 3),
+    "strides": (1, 2),
+    "head": 32,
+    "candidates": ("mbconv_k3_e1", "mbconv_k3_e1_g2", "mbconv_k3_e3", "mbconv_k5_e3", "identity"),
+}
+
+# The layers and channels of MnasNet-A1, the network that the paper found; there, they are part of the search.
+MNASNET = {
+    "name": "mnasnet",
+    "stem": 32,
+    "stem_stride": 2,
+    "widths": (16, 24, 40, 80, 112, 160, 320),
+    "depths": (1, 2, 3, 4, 2, 3, 1),
+    "strides": (1, 2, 2, 2, 1, 2, 1),
+    "head": 1280,
+    "candidates": tuple(
+        f"{kind}{squeeze}"
+        for kind in ("separable_k3", "separable_k5", "mbconv_k3_e3", "mbconv_k5_e3", "mbconv_k3_e6", "mbconv_k5_e6")
+        for squeeze in ("", "_se")
+    ),
+}
+MNASNET_32 = {**MNASNET, "stem_stride": 1, "strides": (1, 1, 2, 2, 1, 2, 1)}
+MNASNET_8 = {
+    **MNASNET_32,
+    "stem": 8,
+    "widths": (8, 16),
+    "depths": (1, 2),
+    "strides": (1, 2),
+    "head": 32,
+    "candidates": ("separable_k3", "mbconv_k3_e3", "mbconv_k3_e3_se", "mbconv_k5_e3"),
+}
