@@ -6,14 +6,12 @@ stage that halves; those ending in _8 are small chains of the same kind.
 """
 
 import functools
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxnas.core.types import Architecture
 from jaxnas.networks.chain_components import chain_terms
 from jaxnas.networks.chain_network import ChainNetwork
-from jaxnas.networks.chain_supernet import chain_supernet
 from jaxnas.networks.chain_supernet import chain_supernet
 from jaxnas.networks.family import Family, Images
 from jaxnas.spaces.chain import PART, Chain, chain_plan, chain_space, check_image_size, choice_names, chosen_blocks

@@ -5,13 +5,14 @@ A builder takes the images and the settings of its space (the fields of `config.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from jaxnas.core.types import Architecture
+from jaxnas.networks.cell_components import cell_terms
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_supernet import cell_supernet
 from jaxnas.networks.chain_families import fbnet, mnasnet, nas_bench_macro, proxylessnas
-from jaxnas.networks.family import Family, Images, Term
+from jaxnas.networks.family import Family, Images
 from jaxnas.networks.nas_bench_201 import NasBench201Network
 from jaxnas.networks.nas_bench_201_supernet import nas_bench_201_supernet
 from jaxnas.networks.nas_bench_201_terms import nas_bench_201_terms
@@ -50,11 +51,6 @@ def darts(
             axis_name=axis_name,
         )
 
-    def terms() -> Sequence[Term]:
-        from jaxnas.networks.cell_components import cell_terms
-
-        return cell_terms(space, images, retrain_channels, retrain_layers)
-
     names = [f"{source} → {node}" for source, node in cell_edges(nodes)]
     return Family(
         space=space,
@@ -70,7 +66,7 @@ def darts(
             axis_name=images.axis_name,
         ),
         network=network,
-        terms=terms,
+        terms=lambda: cell_terms(space, images, nodes, retrain_channels, retrain_layers),
         describe=lambda architecture: format_genotype(genotype(space, architecture)),
         rows=dict.fromkeys(space.shapes, names),
     )

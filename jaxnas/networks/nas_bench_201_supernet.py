@@ -32,8 +32,8 @@ def nas_bench_201_supernet(
 ) -> Network:
     """The supernet over gates {"cell": [6 edges, 5 operations]}, which all cells share.
 
-    channels: of the first stage. cells: of a stage. paths, bare_gates: see `networks.mixed_cell.Cell`. recompute: as for
-    `networks.cell_supernet`. Raises UserError, when applied, for images that cannot be halved twice.
+    channels: of the first stage. cells: of a stage. paths, bare_gates: see `networks.mixed_cell.Cell`. recompute: as
+    for `networks.cell_supernet`. Raises UserError, when applied, for images that cannot be halved twice.
     """
     axis_name = images.axis_name
     cell = Cell(

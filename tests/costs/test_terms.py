@@ -1,0 +1,123 @@
+"""Costs of gates: the sum of the pieces is the whole, and the cost at probabilities is the enumerated expectation."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from configs.search import spaces
+from jaxnas.costs.counting import network_cost
+from jaxnas.costs.terms import COUNTED, counted_cost, expected_cost, tabulate
+from jaxnas.networks.families import FAMILIES
+from jaxnas.networks.family import Component, Images, Term
+from jaxnas.spaces.product import product_space
+from jaxnas.spaces.space import encode, random
+
+IMAGES = Images(8, 8, 2, classes=3)
+LARGE = Images(32, 32, 3, classes=10)
+CELLS = {"channels": 2, "layers": 1, "nodes": 2, "retrain_channels": 4, "retrain_layers": 3, "retrain_auxiliary": False}
+DENSE = ("none", "skip_connect", "conv 1x1", "conv_3x1_1x3")
+POOLS = ("none", "skip_connect", "max_pool_5x5")
+
+
+def settings(space):
+    return {name: value for name, value in space.items() if name != "name"}
+
+
+FAMILY_ROWS = {
+    "cells": ("darts", IMAGES, CELLS | {"operations": spaces.OPERATIONS, "reduce_operations": ()}),
+    "cells, two sets": ("darts", IMAGES, CELLS | {"operations": DENSE, "reduce_operations": POOLS}),
+    "nas_bench_201": ("nas_bench_201", IMAGES, settings(spaces.NAS_BENCH_201_8)),
+    "nas_bench_macro": ("nas_bench_macro", LARGE, settings(spaces.NAS_BENCH_MACRO)),
+    "proxylessnas": ("proxylessnas", IMAGES, settings(spaces.PROXYLESSNAS_8)),
+    "fbnet": ("fbnet", IMAGES, settings(spaces.FBNET_8)),
+    "mnasnet": ("mnasnet", IMAGES, settings(spaces.MNASNET_8)),
+}
+
+
+@pytest.mark.parametrize("row", FAMILY_ROWS)
+def test_pieces_add_up_to_the_whole(row):
+    """For random architectures, exactly on the host, and up to float32 as a function of one-hot gates."""
+    name, images, own = FAMILY_ROWS[row]
+    family = FAMILIES[name](images, **own)
+    for field, counted in enumerate(COUNTED):
+        model = counted_cost(family, images, counted)
+        expected = jax.jit(model.expected)
+        for seed in range(1, 3):
+            architecture = random(family.space, jax.random.key(seed))
+            whole = network_cost(family.network(architecture, None), images.shape)[field]
+            assert model.exact(architecture) == whole
+            np.testing.assert_allclose(expected(encode(family.space, architecture)), whole, rtol=1e-6)
+
+
+def test_macro_costs_what_its_authors_count():
+    name, images, own = FAMILY_ROWS["nas_bench_macro"]
+    family = FAMILIES[name](images, **own)
+    for text, counts in {"11111111": (1_588_874, 53_246_464), "22212202": (1_985_514, 85_164_544)}.items():
+        architecture = family.space.parse(text)
+        assert tuple(counted_cost(family, images, one).exact(architecture) for one in COUNTED) == counts
+
+
+def pieces(*shape):
+    """An object array of tuples of components; every entry has as many as its position tells."""
+    entries = np.empty(shape, object)
+    for number, position in enumerate(np.ndindex(*shape)):
+        entries[position] = tuple(Component(f"piece {number} {i}", nn.Module(), (1, 1, 1)) for i in range(number % 3))
+    return entries
+
+
+SPACE = product_space("two", {"kernel": ("3", "5"), "width": ("1", "2", "3")}, {"kernel": 3, "width": 2})
+TERMS = [
+    Term((("kernel", 0),), pieces(2)),
+    Term((("kernel", 1), ("width", 0)), pieces(2, 3)),
+    Term((("kernel", 2), ("width", 1)), pieces(2, 3)),
+    Term((("kernel", 2), ("width", 0), ("width", 1)), pieces(2, 3, 3)),
+]
+
+
+def test_expectation_is_that_of_all_architectures():
+    """In value and gradient, for terms of one, two and three choices; 72 architectures."""
+    prices = {}
+    rng = np.random.default_rng(0)
+    terms = tabulate(TERMS, lambda piece: prices.setdefault(piece.name, rng.uniform(1, 2)))
+    cost = expected_cost(terms, base=3.0)
+    logits = {part: jax.random.normal(jax.random.key(i), SPACE.shapes[part]) for i, part in enumerate(SPACE.shapes)}
+
+    def expected(logits):
+        return cost(jax.tree.map(jax.nn.softmax, logits))
+
+    def enumerated(logits):
+        probabilities = jax.tree.map(jax.nn.softmax, logits)
+        total = 0.0
+        for kernel in itertools.product(range(2), repeat=3):
+            for width in itertools.product(range(3), repeat=2):
+                chosen = {"kernel": kernel, "width": width}
+                chance = 1.0
+                for part, options in chosen.items():
+                    for row, option in enumerate(options):
+                        chance *= probabilities[part][row, option]
+                values = (t.values[tuple(chosen[part][row] for part, row in t.choices)] for t in terms)
+                total += chance * (3.0 + sum(values))
+        return total
+
+    np.testing.assert_allclose(expected(logits), enumerated(logits), rtol=1e-5)
+    actual, wanted = jax.grad(expected)(logits), jax.grad(enumerated)(logits)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, wanted)
+
+
+def test_a_piece_is_priced_once():
+    asked = []
+    tabulate([TERMS[1], TERMS[1]], lambda piece: asked.append(piece.name) or 1.0)
+    assert len(asked) == len(set(asked)) > 0
+
+
+def test_costs_of_many_architectures_at_once():
+    terms = tabulate(TERMS, lambda piece: 1.0)
+    keys = jax.random.split(jax.random.key(0), 4)
+    gates = jax.vmap(lambda key: encode(SPACE, random(SPACE, key)))(keys)
+    together = jax.vmap(expected_cost(terms, 0.5))(gates)
+    apart = [expected_cost(terms, 0.5)(jax.tree.map(lambda leaf, i=i: leaf[i], gates)) for i in range(4)]
+    np.testing.assert_allclose(together, jnp.stack(apart), rtol=1e-6)
