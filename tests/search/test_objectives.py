@@ -30,7 +30,7 @@ def state():
     params = {"w": jax.random.normal(jax.random.key(4), (5,))}
     optimizer = sgd(RATE, momentum=MOMENTUM, weight_decay=DECAY, clip=1e9)
     _, optimizer_state = optimizer.update({"w": jnp.ones(5)}, optimizer.init(params), params)  # some momentum
-    return SearchState(jnp.zeros((), jnp.int32), params, optimizer_state, GATES, (), ())
+    return SearchState(jnp.zeros((), jnp.int32), params, optimizer_state, GATES, (), {}, ())
 
 
 BATCHES = Batches(train=jnp.asarray(False), valid=jnp.asarray(True))

@@ -1,0 +1,109 @@
+"""Signs of collapse against their definitions, curvature against the Hessian, and when a search is stopped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.core.types import Batch
+from jaxnas.search.monitor import WINDOW, Limits, begin_watch, curvature, signs, sound, watch
+from jaxnas.search.objectives import SearchState
+from jaxnas.spaces.product import product_space
+
+OPTIONS = ("none", "skip_connect", "max_pool_3x3", "conv")
+SPACE = product_space("cells", {"normal": OPTIONS, "reduce": OPTIONS}, {"normal": 5, "reduce": 2})
+
+
+def state_of(logits):
+    allowed = {part: jnp.asarray(mask) for part, mask in SPACE.allowed.items() if part in logits}
+    return begin_watch(SearchState(jnp.zeros((), jnp.int32), {"w": jnp.asarray(0.5)}, (), logits, (), allowed, ()))
+
+
+def logits_of(number):
+    return {part: jnp.full(shape, float(number)) for part, shape in SPACE.shapes.items()}
+
+
+def architecture(*normal):
+    return {"normal": jnp.asarray(normal), "reduce": jnp.asarray([3, 3])}
+
+
+def test_signs_are_shares_of_the_choices_made():
+    """An edge that is not there is no choice."""
+    probabilities = {"normal": jnp.asarray([[1.0, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0], [0, 0, 0, 1], [0.25] * 4])}
+    found = signs(SPACE, probabilities, architecture(0, 1, 1, 2, 3))
+    assert {name: float(found[f"{name}/normal"]) for name in ("skips", "pools", "dominant")} == {
+        "skips": 0.5,
+        "pools": 0.25,
+        "dominant": 0.5,
+    }
+    assert float(found["dominant/reduce"]) == 1.0
+    np.testing.assert_allclose(found["entropy/normal"], [0, np.log(4), np.log(2), 0, np.log(4)], atol=1e-6)
+
+
+def test_an_architecture_of_absent_edges_has_no_shares():
+    found = signs(SPACE, {}, architecture(0, 0, 0, 0, 0))
+    assert float(found["skips/normal"]) == float(found["dominant/normal"]) == 0.0
+
+
+def test_curvature_is_the_dominant_eigenvalue():
+    """Of a quadratic loss of the gates whose Hessian is known, and through a softmax, against jax.hessian."""
+    matrix = jax.random.normal(jax.random.key(0), (6, 6))
+    batch = Batch(jnp.zeros(1), jnp.zeros(1))
+
+    def loss(params, gates, batch):
+        del params, batch
+        flat = jnp.concatenate([gates["normal"].ravel(), gates["reduce"].ravel()])
+        return flat @ matrix @ matrix.T @ flat, {}
+
+    logits = {"normal": jax.random.normal(jax.random.key(1), (2, 2)), "reduce": jnp.ones((1, 2))}
+    allowed = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), logits)
+    state = SearchState(jnp.zeros((), jnp.int32), (), (), logits, (), allowed, ())
+
+    def of_flat(gates):
+        return lambda flat: loss(
+            (), gates({"normal": flat[:4].reshape(2, 2), "reduce": flat[4:].reshape(1, 2)}), batch
+        )[0]
+
+    for gates in (lambda values: values, lambda values: jax.tree.map(jax.nn.softmax, values)):
+        flat = jnp.concatenate([logits["normal"].ravel(), logits["reduce"].ravel()])
+        eigenvalues = np.linalg.eigvalsh(jax.hessian(of_flat(gates))(flat))
+        expected = eigenvalues[np.argmax(np.abs(eigenvalues))]
+        # Ten iterations of the power method; here the next eigenvalue is at most 0.6 of the largest.
+        np.testing.assert_allclose(curvature(loss, gates)(state, batch), expected, rtol=0.02)
+
+
+def run(limits, architectures, curvatures=None):
+    """Every epoch e the logits are e + 1; the state after the last."""
+    state = state_of(logits_of(0))
+    for epoch, one in enumerate(architectures):
+        state = state._replace(logits=logits_of(epoch + 1))
+        value = jnp.asarray(0.0 if curvatures is None else curvatures[epoch])
+        state = watch(limits, SPACE, state, one, jnp.asarray(epoch), value)
+    return state
+
+
+FINE, SKIPS = architecture(1, 1, 3, 3, 3), architecture(1, 1, 1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "stopped", "kept"),
+    [
+        ([FINE, FINE, FINE], -1, 3),
+        ([FINE, SKIPS, FINE], 1, 1),  # the logits of the epoch before, whatever comes after
+        ([FINE, FINE, SKIPS, SKIPS], 2, 2),
+        ([SKIPS, FINE], 0, 0),
+    ],
+)
+def test_too_many_identities_stop_a_search(architectures, stopped, kept):
+    state = run(Limits(skips=2), architectures)
+    assert int(state.watch.stopped) == stopped
+    assert float(sound(state).logits["normal"][0, 0]) == kept
+    assert int(run(Limits(), architectures).watch.stopped) == -1
+
+
+def test_growing_curvature_stops_a_search():
+    """Once the mean of the last WINDOW epochs exceeds so many times that of the WINDOW before."""
+    growing = [1.0] * WINDOW + [1.0, 1.0, 1.0, 4.0, 4.0, 4.0]
+    state = run(Limits(curvature=2.0), [FINE] * len(growing), growing)
+    assert int(state.watch.stopped) == 2 * WINDOW - 1  # (1 + 1 + 1 + 4 + 4) / 5 = 2.2
+    assert int(run(Limits(curvature=3.0), [FINE] * len(growing), growing).watch.stopped) == -1
