@@ -15,6 +15,7 @@ import numpy as np
 from jaxnas import __version__
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture, Array
+from jaxnas.costs.constraints import derive_within
 from jaxnas.costs.counting import network_cost
 from jaxnas.evaluate.retrain import TrainingData, accuracy_on, evaluate
 from jaxnas.limits import Config
@@ -24,7 +25,7 @@ from jaxnas.report.record import RunRecord
 from jaxnas.search.monitor import sound
 from jaxnas.search.objectives import SearchState
 from jaxnas.spaces.cell import PARTS, cell_edges
-from jaxnas.spaces.space import random
+from jaxnas.spaces.space import encode, random
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog
 from jaxnas.train.loop import Outcome, Surroundings, train
@@ -84,6 +85,8 @@ def _run(session: Session) -> Mapping[str, Any]:
     searched = _search(session)
     final, method = searched.run.learner, made.stages[-1].method
     found = jax.vmap(lambda state: method.derive(sound(state)))(final)
+    if made.price is not None and made.price.limit:
+        found = _within_limit(made, final, found)
     chosen = {seed: {"found": jax.tree.map(lambda leaf, i=i: leaf[i], found)} for i, seed in enumerate(made.seeds)}
     variants = jax.vmap(lambda state: method.variants(sound(state)))(final) if method.variants else {}
     _announce(session, {seed: of_seed["found"] for seed, of_seed in chosen.items()}, variants)
@@ -117,6 +120,20 @@ def _run(session: Session) -> Mapping[str, Any]:
     write_report(session.folder / "report.html", record)
     write_json(session.folder / "result.json", result)
     return result
+
+
+def _within_limit(made: Plan, final: SearchState, found: Architecture) -> Architecture:
+    """What was found by every seed, replaced by the most probable architecture within the limit where it exceeds it."""
+    price, method = made.price, made.stages[-1].method
+    assert price is not None
+    kept = []
+    for number in range(len(made.seeds)):
+        state, own = jax.tree.map(lambda leaf, number=number: leaf[number], (final, found))
+        if float(price.cost(encode(made.space, own))) > price.limit:
+            logits = jax.tree.map(jnp.log, dict(method.probabilities(sound(state))))
+            own = derive_within(made.space, price.cost, price.limit, logits, unit=price.unit)
+        kept.append(own)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
 
 def _search(session: Session) -> Outcome:
@@ -179,6 +196,8 @@ def _train_architecture(session: Session, architecture: Architecture, seed: int,
         "cost": network_cost(made.family.network(architecture, None), image_shape)._asdict(),
         "retrained_accuracy": None,
     }
+    if made.price is not None:
+        entry["priced"] = {"cost": float(made.price.cost(encode(made.space, architecture))), "unit": made.price.unit}
     if made.recipe.epochs == 0:
         return Trained(entry, {}, {"compile": 0.0, "run": 0.0})
     network, task = made.training(architecture, f"{kind}_seed_{seed}")

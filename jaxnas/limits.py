@@ -30,6 +30,7 @@ def _at_least(least: int) -> Limit:
     return Limit(f"at least {least}", lambda value: least <= value < math.inf)
 
 
+FINITE = Limit("finite", math.isfinite)
 POSITIVE = Limit("above 0 and finite", lambda value: 0 < value < math.inf)
 STRIDE = Limit("1 or 2", lambda value: value in (1, 2))
 BELOW_ONE = Limit("at least 0 and below 1", lambda value: 0 <= value < 1)
@@ -59,6 +60,10 @@ FIELDS = {
     "synchronize_statistics": FLAG,
     "method.name": TEXT,
     "space.name": TEXT,
+    "cost.name": TEXT,
+    "cost.table": TEXT,
+    "cost.limit": _number(_at_least(0)),  # 0: whatever it costs
+    "cost.penalty.name": TEXT,
     "monitor.skips": _integer(_at_least(0)),  # 0: never stop because of identities
     "monitor.curvature": FLAG,
     "monitor.curvature_growth": _number(_at_least(0)),  # 0: never stop because of the curvature
@@ -120,6 +125,9 @@ METHOD_FIELDS = {
     "method.temperature": _number(POSITIVE),
     "method.final_temperature": _number(POSITIVE),
     "method.bare_gates": FLAG,
+    **{f"cost.penalty.{n}": _number(FINITE) for n in ("weight", "reference", "exponent", "threshold", "target")},
+    **{f"cost.penalty.{n}": _number(FINITE) for n in ("alpha", "beta")},
+    "cost.penalty.hard": FLAG,
     "method.draw": TEXT,
     "method.credit": TEXT,
     "method.samples": _integer(_at_least(1)),
@@ -155,7 +163,7 @@ def check_fields(config: Config) -> None:
     values = dict(_flat(config))
     known = FIELDS | SPACE_FIELDS | METHOD_FIELDS
     for name in values:
-        if name not in known and not name.startswith(("method.", "space.")):
+        if name not in known and not name.startswith(("method.", "space.", "cost.penalty.")):
             raise unknown("config field", name, known)
     for name, field in known.items():
         if name in values or name in FIELDS:

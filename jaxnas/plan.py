@@ -16,6 +16,9 @@ from flax import linen as nn
 
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.types import Architecture, Array, PyTree, Space
+from jaxnas.costs.constraints import attainable
+from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm
+from jaxnas.costs.terms import ExpectedCost, mult_adds_cost, params_cost
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.sources import Dataset, load
@@ -41,6 +44,20 @@ class PlannedStage(NamedTuple):
     shapes: PyTree
 
 
+class Price(NamedTuple):
+    """What architectures cost: gates -> expected cost in `unit`, the penalty of a loss, and the most a result may cost.
+
+    low, high: what architectures of the space can cost. limit: 0 for none.
+    """
+
+    cost: ExpectedCost
+    unit: str
+    penalty: Penalty
+    low: float
+    high: float
+    limit: float
+
+
 class Plan(NamedTuple):
     """Everything that a run needs.
 
@@ -55,6 +72,7 @@ class Plan(NamedTuple):
     halves: tuple[Array, Array]
     devices: Devices
     stages: tuple[PlannedStage, ...]
+    price: Price | None
     recipe: Recipe
     augmentation: Augmentation
     cadence: Cadence
@@ -105,7 +123,10 @@ def plan(config: Config) -> Plan:
     # The split depends on the data alone, so that seeds and methods are compared on the same halves.
     halves = batches.split_rows(jax.random.key(0), len(dataset.y_train), config.data.train_fraction)
     steps_per_epoch, _ = (batches.steps_per_epoch(len(half), config.batch_size) for half in halves)
+    price = _price(config, family, images)
     setup = Setup(family.space, family.supernet, steps_per_epoch, config.epochs, devices.mean)
+    if price is not None:
+        setup = setup._replace(cost=price.cost, penalty=price.penalty)
     made = Plan(
         config=values,
         seeds=tuple(range(config.seed, config.seed + config.num_seeds)),
@@ -114,6 +135,7 @@ def plan(config: Config) -> Plan:
         halves=halves,
         devices=devices,
         stages=(),
+        price=price,
         recipe=Recipe(**{name: config.retrain[name] for name in Recipe._fields}),
         augmentation=_augmentation(config, dataset, config.retrain.cutout),
         cadence=Cadence(config.checkpoint.every_steps, config.checkpoint.every_seconds),
@@ -131,6 +153,48 @@ def _method(config: Config, build_method: Callable[..., Method | tuple[Stage, ..
     }
     method = build_method(setup, **groups, **settings)
     return (Stage("search", config.epochs, method),) if isinstance(method, Method) else method
+
+
+def _price(config: Config, family: Family, images: Images) -> Price | None:
+    """The cost that the search counts, checked against what architectures of the space can cost; None for none."""
+
+    def latency() -> ExpectedCost:
+        from jaxnas.costs.latency import latency_cost, read_latency_table
+
+        return latency_cost(family, images, read_latency_table(config.cost.table))
+
+    costs: Mapping[str, Callable[[], tuple[ExpectedCost | None, str]]] = {
+        "none": lambda: (None, ""),
+        "params": lambda: (params_cost(family, images), "parameters"),
+        "mult_adds": lambda: (mult_adds_cost(family, images), "mult-adds"),
+        "latency": lambda: (latency(), "ms"),
+    }
+    cost, unit = choose("cost", config.cost.name, costs)()
+    build = choose("penalty", config.cost.penalty.name, PENALTIES)
+    settings = {name: value for name, value in config.cost.penalty.items() if name != "name"}
+    wanted = list(inspect.signature(build).parameters)
+    if sorted(settings) != sorted(wanted):
+        raise UserError(
+            f"the penalty {config.cost.penalty.name!r} takes {', '.join(wanted)}, "
+            f"but the config gives {', '.join(settings) or 'nothing'}."
+        )
+    penalty = build(**settings)
+    if cost is None:
+        return None
+    low, high = attainable(family.space, cost)
+    for name in ("limit", *TARGETS):
+        target = config.cost.limit if name == "limit" else settings.get(name, 0)
+        if 0 < target < low:
+            raise UserError(
+                f"cost.{name if name == 'limit' else f'penalty.{name}'} is {target:,g} {unit}, which no architecture "
+                f"meets: those of this space have {low:,.6g} to {high:,.6g}."
+            )
+    if config.cost.penalty.name == "log_power":
+        check_logarithm(low, unit)
+    return Price(cost, unit, penalty, low, high, config.cost.limit)
+
+
+TARGETS = ("threshold", "target")  # settings of penalties that an architecture is meant to meet
 
 
 def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[PlannedStage, ...]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,12 @@ def unfinished_saves(workdir: Path, phase: str) -> set[str]:
     return {path.name for path in (workdir / "checkpoints" / phase).glob("*orbax-checkpoint-tmp*")}
 
 
-def outcome(workdir: Path) -> dict[str, Any]:
+def outcome(workdir: Path, phases: Iterable[str] = tuple(PHASES)) -> dict[str, Any]:
     """All that two runs with the same results have in common, bit for bit: result, metrics, and final states."""
     result = json.loads((workdir / "result.json").read_text())
     del result["seconds"]
     states = {}
-    for phase in PHASES:
+    for phase in phases:
         step = saved_steps(workdir, phase)[-1]
         content = json.loads(storage.read_meta(workdir / "checkpoints" / phase / str(step))["text"])
         states[phase] = (step, content["layout"], content["sha256"])

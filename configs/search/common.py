@@ -132,6 +132,12 @@ def cifar10(space: Mapping[str, Any] = spaces.DARTS) -> ConfigDict:
             "synchronize_statistics": True,  # batch statistics over all devices, or over each one's slice
             "method": {"name": ""},
             "space": {"name": ""},
+            "cost": {
+                "name": "none",  # what the architecture's loss counts: "params", "mult_adds" or "latency"
+                "table": "",  # the latency table, as launch/latency.py writes it
+                "limit": 0.0,  # the most that what is derived may cost; 0: whatever it costs
+                "penalty": {"name": "relative", "weight": 0.1, "reference": 1e6},
+            },
             "monitor": {
                 "skips": 0,  # stop once the derived normal cell has more identities than this; 0: never
                 "curvature": False,  # measure the curvature of the validation loss in the logits after every epoch

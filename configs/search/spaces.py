@@ -107,3 +107,36 @@ MNASNET_8 = {
     "head": 32,
     "candidates": ("separable_k3", "mbconv_k3_e3", "mbconv_k3_e3_se", "mbconv_k5_e3"),
 }
+
+# Single-Path NAS: kernels and expansions of MobileNetV2's layers. FBNetV2 searches widths, too.
+SINGLE_PATH = {
+    "name": "superkernel",
+    "stem": 32,
+    "stem_stride": 2,
+    "first": 16,
+    "widths": (24, 40, 80, 96, 192, 320),
+    "depths": (4, 4, 4, 4, 4, 1),
+    "strides": (2, 2, 2, 1, 2, 1),
+    "head": 1280,
+    "kernels": (3, 5),
+    "expansions": (0.0, 3.0, 6.0),
+    "width_fractions": (1.0,),
+}
+SINGLE_PATH_32 = {**SINGLE_PATH, "stem_stride": 1, "strides": (1, 2, 2, 1, 2, 1)}
+SINGLE_PATH_8 = {
+    **SINGLE_PATH_32,
+    "stem": 8,
+    "first": 8,
+    "widths": (12, 16),
+    "depths": (2, 2),
+    "strides": (1, 2),
+    "head": 32,
+    "expansions": (0.0, 2.0, 4.0),
+}
+FBNET_V2 = {
+    **SINGLE_PATH,
+    "expansions": (0.0, 0.75, 1.5, 3.0, 4.5, 6.0),
+    "width_fractions": (0.4, 0.6, 0.8, 1.0),
+}
+FBNET_V2_32 = {**FBNET_V2, "stem_stride": 1, "strides": (1, 2, 2, 1, 2, 1)}
+FBNET_V2_8 = {**SINGLE_PATH_8, "width_fractions": (0.5, 0.75, 1.0)}

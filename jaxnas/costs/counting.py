@@ -95,8 +95,9 @@ PRODUCTS: Mapping[str, Callable[[core.JaxprEqn], int]] = {
 def network_cost(network: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
     """The cost of a stand-alone network, called as (images, train=False), on one image [height, width, channels].
 
-    A piece of a network that is called in the same way counts likewise, also where it has no parameters. Neither the running statistics nor, where there is one, the work of an auxiliary head counts, since it answers in
-    training only; its parameters do. Raises UserError for images without pixels or channels.
+    A piece of a network that is called in the same way is counted likewise, with or without parameters. Neither the
+    running statistics nor, where there is one, the work of an auxiliary head counts, since it answers in training only;
+    its parameters do. Raises UserError for images without pixels or channels.
     """
     if min(image_shape) < 1:
         raise UserError(f"images of shape {image_shape} have no pixels; height, width and channels are at least 1.")

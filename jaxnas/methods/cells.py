@@ -237,6 +237,7 @@ def p_darts(
     The epochs are shared equally by the stages; weights and logits begin anew in each. Raises UserError for lists that
     do not fit one another, the space or the epochs.
     """
+    setup.require("layers", "channels")
     _check_stages(setup, stage_layers, stage_channels, stage_operations, stage_dropout, warmup_epochs)
     part = setup._replace(epochs=setup.epochs // len(stage_layers))
     most = stage_operations[0]

@@ -74,6 +74,11 @@ class Setup(NamedTuple):
 
     def network(self, **settings: Any) -> Network:
         """The supernet; raises UserError where the space's networks do not have what the method needs of them."""
+        self.require(*settings)
+        return self.supernet(**settings)
+
+    def require(self, *settings: str) -> None:
+        """Raises UserError where the supernet of the space does not know one of these settings."""
         known = inspect.signature(self.supernet).parameters
         for name in settings:
             if name not in known:
@@ -81,7 +86,6 @@ class Setup(NamedTuple):
                     f"the space {self.space.name!r} has no {NEEDS.get(name, name)}, which this method needs; "
                     "take the space 'darts'."
                 )
-        return self.supernet(**settings)
 
     def priced(self, loss: Loss) -> Loss:
         """A loss of the architecture: the loss, penalised by the cost where the search has one."""

@@ -28,11 +28,13 @@ Shapes = Mapping[str, Any]  # nested names, shapes at the end
 Weights = Mapping[str, Any]  # the same with arrays
 
 
-def _normalized_shapes(kernel: tuple[int, ...]) -> Shapes:
+def normalized_shapes(kernel: tuple[int, ...]) -> Shapes:
+    """A convolution's kernel, and the scale and shift after its normalisation."""
     return {"kernel": kernel, "scale": kernel[-1:], "shift": kernel[-1:]}
 
 
-def _linear_shapes(inputs: int, outputs: int) -> Shapes:
+def linear_shapes(inputs: int, outputs: int) -> Shapes:
+    """A linear layer's kernel and bias."""
     return {"kernel": (inputs, outputs), "bias": (outputs,)}
 
 
@@ -41,20 +43,21 @@ def block_shapes(plan: Chain, layer: Layer, block: Block) -> Shapes:
     if is_free(layer, block) or not is_allowed(block, layer):
         return {}
     if block.kind == "identity":
-        return {"identity": _normalized_shapes((layer.channels_in, layer.channels))}
+        return {"identity": normalized_shapes((layer.channels_in, layer.channels))}
     hidden = block.hidden(layer.channels_in) if has_expansion(plan, block) else layer.channels_in
     shapes: dict[str, Any] = {}
     if has_expansion(plan, block):
-        shapes["expansion"] = _normalized_shapes((layer.channels_in // block.groups, hidden))
-    shapes["depthwise"] = _normalized_shapes((block.kernel, block.kernel, hidden))
+        shapes["expansion"] = normalized_shapes((layer.channels_in // block.groups, hidden))
+    shapes["depthwise"] = normalized_shapes((block.kernel, block.kernel, hidden))
     if block.squeeze:
         squeezed = block.squeezed(layer.channels_in)
-        shapes["squeeze"], shapes["excite"] = _linear_shapes(hidden, squeezed), _linear_shapes(squeezed, hidden)
-    shapes["projection"] = _normalized_shapes((hidden // block.groups, layer.channels))
+        shapes["squeeze"], shapes["excite"] = linear_shapes(hidden, squeezed), linear_shapes(squeezed, hidden)
+    shapes["projection"] = normalized_shapes((hidden // block.groups, layer.channels))
     return shapes
 
 
-def _normalized(weights: Weights, images: Array, axis_name: str | None) -> Array:
+def normalized(weights: Weights, images: Array, axis_name: str | None) -> Array:
+    """Batch normalisation of images [b, h, w, c], scaled and shifted by the weights beside a kernel."""
     return batch_norm(images, axis_name) * weights["scale"] + weights["shift"]
 
 
@@ -75,24 +78,25 @@ def run_block(
     if block.kind == "identity":
         own = weights["identity"]
         strided = images[:, :: layer.stride, :: layer.stride]
-        hidden = _normalized(own, pointwise(strided, own["kernel"]), axis_name)
+        hidden = normalized(own, pointwise(strided, own["kernel"]), axis_name)
         return activate(hidden) if plan.identity_activation else hidden
     hidden = images
     if has_expansion(plan, block):
         own = weights["expansion"]
-        hidden = activate(_normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), axis_name))
+        hidden = activate(normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), axis_name))
         hidden = channel_shuffle(hidden, block.groups)
     own = weights["depthwise"]
-    hidden = activate(_normalized(own, depthwise(hidden, own["kernel"], stride=layer.stride), axis_name))
+    hidden = activate(normalized(own, depthwise(hidden, own["kernel"], stride=layer.stride), axis_name))
     if block.squeeze:
-        squeezed = activate(_linear(weights["squeeze"], jnp.mean(hidden, axis=(1, 2))))
-        hidden = hidden * jax.nn.sigmoid(_linear(weights["excite"], squeezed))[:, None, None]
+        squeezed = activate(linear(weights["squeeze"], jnp.mean(hidden, axis=(1, 2))))
+        hidden = hidden * jax.nn.sigmoid(linear(weights["excite"], squeezed))[:, None, None]
     own = weights["projection"]
-    hidden = _normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), axis_name)
+    hidden = normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), axis_name)
     return images + hidden if layer.keeps_shape else hidden
 
 
-def _linear(weights: Weights, inputs: Array) -> Array:
+def linear(weights: Weights, inputs: Array) -> Array:
+    """A linear layer: [b, in] -> [b, out]."""
     return inputs @ weights["kernel"] + weights["bias"]
 
 
@@ -108,7 +112,21 @@ def _own(function: Any, name: str, images: Array, weights: Weights, noise: Dropo
     return function(images, weights.get(name, {}))
 
 
-def _runs(plan: Chain) -> list[list[int]]:
+def constant_or_drawn(key: Key, shapes: Shapes) -> dict[str, Any]:
+    """Initial weights of nested shapes: kernels from one draw, scales 1, shifts and biases 0."""
+    flat = flatten_dict(shapes)
+    kernels = {"/".join(path): shape for path, shape in flat.items() if path[-1] == "kernel"}
+    drawn = init_weights(named(key, "kernels"), kernels)
+    constant = {"scale": 1.0, "shift": 0.0, "bias": 0.0}
+    return unflatten_dict(
+        {
+            path: drawn["/".join(path)] if path[-1] == "kernel" else jnp.full(shape, constant[path[-1]])
+            for path, shape in flat.items()
+        }
+    )
+
+
+def runs_of_layers(plan: Chain) -> list[list[int]]:
     """Consecutive layers of one shape, which share a compiled loop body; every other layer is alone."""
     runs: list[list[int]] = []
     for number, layer in enumerate(plan.layers):
@@ -144,7 +162,7 @@ def chain_supernet(
     """
     axis_name = images.axis_name
     choices = {number: row for row, numbers in enumerate(choice_layers(plan, shared)) for number in numbers}
-    runs = _runs(plan)
+    runs = runs_of_layers(plan)
     few = paths and min(paths, len(plan.candidates))
 
     def shapes() -> Shapes:
@@ -156,23 +174,14 @@ def chain_supernet(
             for layer in plan.layers
         ]
         return {
-            "stem": _normalized_shapes((3, 3, images.channels, plan.stem)),
+            "stem": normalized_shapes((3, 3, images.channels, plan.stem)),
             "layers": {str(n): {name: own for name, own in of.items() if own} for n, of in enumerate(candidates)},
-            "head": _normalized_shapes((plan.layers[-1].channels, plan.head)),
-            "classifier": _linear_shapes(plan.head, images.classes),
+            "head": normalized_shapes((plan.layers[-1].channels, plan.head)),
+            "classifier": linear_shapes(plan.head, images.classes),
         }
 
     def init(key: Key) -> Params:
-        flat = flatten_dict(shapes())
-        kernels = {"/".join(path): shape for path, shape in flat.items() if path[-1] == "kernel"}
-        drawn = init_weights(named(key, "kernels"), kernels)
-        constant = {"scale": 1.0, "shift": 0.0, "bias": 0.0}
-        params = unflatten_dict(
-            {
-                path: drawn["/".join(path)] if path[-1] == "kernel" else jnp.full(shape, constant[path[-1]])
-                for path, shape in flat.items()
-            }
-        )
+        params = constant_or_drawn(key, shapes())
         layers = params.get("layers", {})  # a layer whose candidates have no weights has no entry
         return params | {"layers": [layers.get(str(number), {}) for number in range(len(plan.layers))]}
 
@@ -190,7 +199,7 @@ def chain_supernet(
         del noise
         activate = ACTIVATIONS[plan.activation]
         own = params["stem"]
-        hidden = activate(_normalized(own, convolution(batch, own["kernel"], stride=plan.stem_stride), axis_name))
+        hidden = activate(normalized(own, convolution(batch, own["kernel"], stride=plan.stem_stride), axis_name))
         for run in runs:
             layer = plan.layers[run[0]]
             if layer.fixed is not None:
@@ -210,8 +219,8 @@ def chain_supernet(
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
             hidden, _ = lax.scan(body, hidden, (stacked, rows))
         own = params["head"]
-        hidden = activate(_normalized(own, pointwise(hidden, own["kernel"]), axis_name))
-        return _linear(params["classifier"], jnp.mean(hidden, axis=(1, 2)))
+        hidden = activate(normalized(own, pointwise(hidden, own["kernel"]), axis_name))
+        return linear(params["classifier"], jnp.mean(hidden, axis=(1, 2)))
 
     def active(gates: Gates) -> PyTree:
         flat = {path: jnp.asarray(True) for path in flatten_dict(shapes())}

@@ -37,9 +37,9 @@ class Pill(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A cell's drawing. States are numbered as in a genotype: 0 and 1 are the inputs, state i + 2 is node i.
+    """A cell's drawing. States are numbered inputs first; in a genotype 0 and 1 are the inputs, state i + 2 is node i.
 
-    states: {state: center}. pills: one for every edge of the genotype, in its order.
+    states: {state: center}. pills: one for every edge, in their order.
     outputs: {state: lane} of the lines into the output, one for every concatenated state.
     """
 
@@ -83,13 +83,18 @@ class _Frame(NamedTuple):
         return tuple(points)
 
 
-def cell_layout(edges: Sequence[tuple[str, int]], concat: Sequence[int], edges_per_node: int = 2) -> Layout:
-    """Lays out a cell of a genotype: edges (operation, source), `edges_per_node` for each node in turn, and concat."""
+def cell_layout(
+    edges: Sequence[tuple[str, int]], concat: Sequence[int], nodes: Sequence[int] | None = None, inputs: int = 2
+) -> Layout:
+    """Lays out a cell: edges (operation, source state), the states that its output is made of, and its `inputs`.
+
+    nodes: the state that each edge leads to; None for those of a genotype, two edges for each node in turn.
+    """
     incoming: dict[int, list[int]] = {}
     for number in range(len(edges)):
-        incoming.setdefault(2 + number // edges_per_node, []).append(number)
-    column = {0: 0, 1: 0}
-    for state, numbers in incoming.items():
+        incoming.setdefault(2 + number // 2 if nodes is None else nodes[number], []).append(number)
+    column = dict.fromkeys(range(inputs), 0)
+    for state, numbers in sorted(incoming.items()):
         column[state] = 1 + max(column[edges[number][1]] for number in numbers)
     last = 1 + max(column.values())
     output = max(column) + 1
@@ -110,7 +115,7 @@ def cell_layout(edges: Sequence[tuple[str, int]], concat: Sequence[int], edges_p
     frame = _Frame(column, left, right, {block: y - top for block, y in middle.items()})
     pills = _pills(edges, incoming, frame, pill_width)
     states = {state: Point(right[column[state]] - NODE_RADIUS, frame.height_of(state)) for state in incoming}
-    states |= {state: Point(left[0] + TERMINAL_WIDTH / 2, frame.height_of(state)) for state in (0, 1)}
+    states |= {state: Point(left[0] + TERMINAL_WIDTH / 2, frame.height_of(state)) for state in range(inputs)}
     end = Point(left[last] + TERMINAL_WIDTH / 2, frame.height_of(output))
     outputs = {state: (*frame.lane(state, last), Point(left[last], end.y)) for state in concat}
     return Layout(right[last] + MARGIN, bottom - top, pill_width, states, end, pills, outputs)

@@ -1,8 +1,8 @@
-"""The curves of a run: loss and accuracy over epochs, shares of the operations, found cells against random ones."""
+"""The curves of a run: loss and accuracy over epochs, shares of the options, found cells against random ones."""
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxnas.report.cell_layout import isotonic
-from jaxnas.report.palette import ACCENT, GRID, INK, MUTED, PANEL, color
+from jaxnas.report.palette import ACCENT, GRID, INK, MUTED, PANEL
 from jaxnas.report.svg import canvas, inline, panel, style
 
 WIDTH, HEIGHT = 480.0, 260.0
+TOP, LEFT, BOTTOM = 18.0, 44.0, 40.0  # pixels around the plot; the right edge leaves room for the names of the curves
 
 
 class Series(NamedTuple):
@@ -25,41 +26,67 @@ class Series(NamedTuple):
     dashed: bool = False
 
 
-def curves(series: Sequence[Series], name: str, description: str, *, percent: bool = False, valued: bool = True) -> str:
+def curves(
+    series: Sequence[Series],
+    name: str,
+    description: str,
+    *,
+    percent: bool = False,
+    valued: bool = True,
+    levels: Sequence[tuple[str, float]] = (),
+    stages: Sequence[tuple[str, int]] = (),
+) -> str:
     """The <svg> of quantities over epochs, each named at its end, with the last mean value where `valued`.
 
-    `percent` shows fractions as per cent. Values that are not finite leave a gap.
+    `percent` shows fractions as per cent. Values that are not finite leave a gap. levels: (name, value) of horizontal
+    lines to compare with. stages: (name, epochs) of the stages of the search, which vertical lines part.
     """
     scale, form = (100.0, "{:.1f}%") if percent else (1.0, "{:.3g}")
     with style():
         figure, axes = _plot(WIDTH, HEIGHT)
         ends = []
+        for label, value in levels:
+            axes.axhline(value * scale, color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
+            ends.append((value * scale, f"{label} {form.format(value * scale)}", MUTED))
         for one in series:
             values = np.where(np.isfinite(one.values), one.values, np.nan) * scale
             epochs = np.arange(1, values.shape[1] + 1)
             mean = _mean(values)
-            marker, line = "o" if len(epochs) == 1 else "", "--" if one.dashed else "-"
             if len(values) > 1:
                 for row in values:
                     axes.plot(epochs, row, color=one.color, linewidth=0.9, alpha=0.35)
-            axes.plot(epochs, mean, color=one.color, linewidth=2.2, linestyle=line, marker=marker)
+            look: dict[str, Any] = {"linestyle": "--" if one.dashed else "-", "linewidth": 2.2}
+            axes.plot(epochs, mean, color=one.color, marker="o", markersize=5, markevery=_alone(mean), **look)
             last = mean[np.isfinite(mean)][-1:]
             ends += [
                 (value, f"{one.label} {form.format(value) if valued else ''}".strip(), one.color) for value in last
             ]
         epochs = max(one.values.shape[1] for one in series)
+        right = max(96.0, 18 + 6.2 * max((len(text) for _, text, _ in ends), default=0))
+        axes.set_position((LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + right) / WIDTH, 1 - (TOP + BOTTOM) / HEIGHT))
         axes.set_xlim(1 if epochs > 1 else 0.5, max(epochs, 1.5))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlabel("epoch", fontsize=10)
+        _mark_stages(axes, stages, epochs)
         _label_ends(axes, ends)
         return inline(figure, name, description)
 
 
-def shares(probabilities: np.ndarray, operations: Sequence[str], name: str, description: str) -> str:
-    """The <svg> of every operation's probability, averaged over edges and seeds: [seeds, epochs, edges, ops]."""
+def shares(
+    probabilities: np.ndarray,
+    options: Sequence[str],
+    inks: Mapping[str, str],
+    name: str,
+    description: str,
+    stages: Sequence[tuple[str, int]] = (),
+) -> str:
+    """The <svg> of every option's probability, averaged over choices and seeds: [seeds, epochs, choices, options].
+
+    inks: {option: colour}; stages: as for `curves`.
+    """
     means = probabilities.mean(axis=(0, 2))
-    series = [Series(short(each), means[None, :, number], color(each)) for number, each in enumerate(operations)]
-    return curves(series, name, description, percent=True)
+    series = [Series(short(each), means[None, :, number], inks[each]) for number, each in enumerate(options)]
+    return curves(series, name, description, percent=True, stages=stages)
 
 
 def comparison(
@@ -94,10 +121,10 @@ def short(operation: str) -> str:
     return re.sub(r"(?<=\d)x(?=\d)", "\N{MULTIPLICATION SIGN}", words).replace("_", " ")
 
 
-def _plot(width: float, height: float, left: float = 44.0, right: float = 96.0) -> tuple[Figure, Axes]:
+def _plot(width: float, height: float, left: float = LEFT, right: float = 96.0) -> tuple[Figure, Axes]:
     """A plot in a figure of this size, with room for ticks and labels around it, all in pixels."""
     figure = canvas(width, height)
-    return figure, panel(figure, left, 14, width - left - right, height - 14 - 40)
+    return figure, panel(figure, left, TOP, width - left - right, height - TOP - BOTTOM)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -106,6 +133,32 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.where(known.any(axis=0), np.where(known, values, 0).sum(axis=0), np.nan) / np.maximum(
         known.sum(axis=0), 1
     )
+
+
+def _alone(values: np.ndarray) -> list[int]:
+    """Where a value stands between two gaps: a line of no length, which needs a marker to be seen."""
+    around = np.pad(np.isfinite(values), 1)
+    return np.flatnonzero(around[1:-1] & ~around[:-2] & ~around[2:]).tolist()
+
+
+def _mark_stages(axes: Axes, stages: Sequence[tuple[str, int]], epochs: int) -> None:
+    """A line where each stage begins but the first, and its name above the plot, or along the line of a short one."""
+    first, last = axes.get_xlim()
+    pixels = axes.bbox.width * 72 / axes.figure.dpi / (last - first)
+    begin = 0
+    for name, count in stages if len(stages) > 1 else ():
+        if begin >= epochs:
+            break
+        at = max(begin + 0.5, first)  # between the last epoch of one stage and the first of the next
+        if begin:
+            axes.axvline(at, color=MUTED, linewidth=1.0, linestyle=(0, (1, 2)))
+        room = pixels * (min(begin + count + 0.5, last) - at)
+        place = {"transform": axes.get_xaxis_transform(), "color": MUTED, "fontsize": 10}
+        if room >= 6.2 * len(name):
+            axes.text(at, 1.015, name, va="bottom", ha="left", **place)
+        else:
+            axes.text(at, 0.98, name, va="top", ha="left", rotation=90, **place)
+        begin += count
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

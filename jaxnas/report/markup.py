@@ -2,10 +2,9 @@
 
 import html
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-
-from jaxnas.report.record import source_name
 
 
 def text(value: object) -> str:
@@ -47,10 +46,9 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def source(number: int) -> str:
-    """A cell's source as HTML: c with its subscript, or the node's number."""
-    name = source_name(number)
-    return f"c<sub>{name[3:-1].replace('-', '&minus;')}</sub>" if number < 2 else name
+def subscripts(name: str) -> str:
+    """A name as HTML, with what it writes as c_{k-2} as c and its subscript."""
+    return re.sub(r"c_\{(.*?)\}", lambda match: f"c<sub>{match[1].replace('-', '&minus;')}</sub>", text(name))
 
 
 def figure(svg: str, caption: str = "", *, title: str = "", scroll: bool = False) -> str:

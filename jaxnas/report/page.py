@@ -2,7 +2,7 @@
 
 import os
 
-from jaxnas.report import dynamics, sections
+from jaxnas.report import architecture, collapse, dynamics, probabilities, sections
 from jaxnas.report.markup import text
 from jaxnas.report.record import RunRecord
 from jaxnas.report.shell import document, write_page
@@ -15,10 +15,13 @@ def render(record: RunRecord) -> str:
         section(record)
         for section in (
             sections.headline,
+            collapse.warnings_box,
             sections.against_random,
-            sections.derived_cells,
+            architecture.derived_architecture,
             dynamics.search_curves,
-            dynamics.probabilities,
+            dynamics.true_accuracy,
+            dynamics.signs_of_collapse,
+            probabilities.probabilities,
             dynamics.retraining_curves,
             sections.seed_table,
             sections.settings,

@@ -4,7 +4,7 @@ A family of operations has its hue, the kernel size its lightness. The colours s
 with protanopia and deuteranopia too, as simulated after Machado, Oliveira & Fernandes (2009).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 OPERATIONS: Mapping[str, str] = {
     "none": "#73777b",
@@ -18,7 +18,14 @@ OPERATIONS: Mapping[str, str] = {
     "dil_conv_5x5": "#c15605",
     "conv_7x1_1x7": "#724429",
 }
-_OTHERS = ("#a23cc4", "#5f7d1c", "#f28f8f", "#147d8c", "#8a1c4a")
+# What other names for the same thing share: options that compute nothing.
+SAME: Mapping[str, str] = {"identity": "skip_connect", "zero": "none"}
+# For all other options, in this order; apart from each other, and from the operations that chains and benchmarks share
+# with cells (none, skip_connect and the 3x3 pools).
+OTHERS = (
+    *("#4e7cff", "#ce6a03", "#1d6101", "#fcaea8", "#8c0364"),
+    *("#1ffbf0", "#2a4594", "#9fc4fd", "#a144c4", "#07ce13"),
+)
 
 # Colours of curves in light and in dark, as different in hue as the lightness that shows on both grounds allows.
 CURVES: tuple[tuple[str, str], ...] = (
@@ -43,9 +50,16 @@ VARIABLES: Mapping[str, str] = {
 }
 
 
-def color(operation: str) -> str:
-    """The colour of an operation, as #rrggbb; names not in the table get one that depends on the name alone."""
-    return OPERATIONS.get(operation) or _OTHERS[sum(operation.encode()) % len(_OTHERS)]
+def colors(options: Iterable[str]) -> dict[str, str]:
+    """{option: #rrggbb}: an operation's own colour; the options without one get the colours of `OTHERS` in turn."""
+    chosen: dict[str, str] = {}
+    others = 0
+    for option in options:
+        if option in chosen:
+            continue
+        chosen[option] = OPERATIONS.get(SAME.get(option, option)) or OTHERS[others % len(OTHERS)]
+        others += SAME.get(option, option) not in OPERATIONS
+    return chosen
 
 
 def channels(rgb: str) -> tuple[float, float, float]:

@@ -1,14 +1,14 @@
-"""The sections of the report about the result: its headline, the comparison, the cells, the seeds and the settings."""
+"""The sections of the report about the result: its headline, the comparison, the seeds and the settings."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxnas.report.cells import draw_cell
+import numpy as np
+
 from jaxnas.report.figures import comparison
 from jaxnas.report.markup import count, duration, figure, flat, mean_percent, percent, settings_section, table, text
-from jaxnas.report.record import RunRecord, of_seed, seeds
-from jaxnas.spaces.genotype import Genotype, parse_genotype
+from jaxnas.report.record import RunRecord, noun, of_seed
 
 
 def headline(record: RunRecord) -> str:
@@ -29,13 +29,14 @@ def _tiles(record: RunRecord) -> list[str]:
     result, summary = record.result, record.result.get("summary", {})
     several = len(result["seeds"]) > 1
     cost, seconds = result.get("cost") or {}, result.get("seconds") or {}
-    found, random = summary.get("retrained_accuracy"), summary.get("random_accuracy")
+    found, random, kind = summary.get("retrained_accuracy"), summary.get("random_accuracy"), noun(record)
     over = "test accuracy, mean ± sd over seeds" if several else "test accuracy, retrained"
     tiles = []
     if found and found.get("mean") is not None:
-        tiles.append(_tile("Found cell", mean_percent(found), over))
+        tiles.append(_tile(f"Found {kind}", mean_percent(found), over))
     if random and random.get("mean") is not None:
-        tiles.append(_tile("Random cell", mean_percent(random), "drawn from the same space, same budget"))
+        tiles.append(_tile(f"Random {kind}", mean_percent(random), "drawn from the same space, same budget"))
+    tiles += _measured(record)
     if cost:
         whose = (
             f"of the stand-alone network, seed {text(result.get('selected_seed'))}"
@@ -44,11 +45,59 @@ def _tiles(record: RunRecord) -> list[str]:
         )
         tiles.append(_tile("Parameters", count(cost.get("params")), whose))
         tiles.append(_tile("Mult-adds", count(cost.get("mult_adds")), "for one image"))
+        tiles += [_tile(_words(name), _cost(record, cost.get(name)), whose) for name in _other_costs(record)]
     if seconds:
         parts = [f"{text(name)} {duration(value)}".replace(" ", "&nbsp;") for name, value in seconds.items()]
         total = sum(value for value in seconds.values() if value is not None)
         tiles.append(_tile("Time", duration(total), ", ".join(parts)))
     return tiles
+
+
+def _measured(record: RunRecord) -> list[str]:
+    """Tiles of accuracies that need no retraining, and of the cost that the search expected in the end."""
+    tiles, over = [], ", mean ± sd over seeds" if len(record.result["seeds"]) > 1 else ""
+    entries = record.result.get("per_seed") or ()
+    metric = record.result.get("table_metric")
+    best = f"; its best is {percent(record.table['best'])}" if "best" in record.table else ""
+    notes = {
+        "inherited_accuracy": ("Inherited weights", f"test accuracy with the supernet's weights{over}"),
+        "true_accuracy": ("True accuracy", f"{text(metric) if metric else 'from the table'}{over}{best}"),
+    }
+    for name, (title, note) in notes.items():
+        values = [entry[name] for entry in entries if entry.get(name) is not None]
+        if values:
+            tiles.append(_tile(title, mean_percent(summary_of(values)), note))
+    expected = np.asarray(record.history.get("logits_cost", np.zeros((0, 0))), float)
+    ends = [row[np.isfinite(row)][-1] for row in expected if np.isfinite(row).any()]
+    if ends:
+        note = f"of what the logits stand for, at the end{', mean over seeds' if len(ends) > 1 else ''}"
+        tiles.append(_tile("Expected cost", _cost(record, float(np.mean(ends))), note))
+    return tiles
+
+
+def summary_of(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation; None where there are too few values."""
+    return {
+        "mean": statistics.fmean(values) if values else None,
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def _other_costs(record: RunRecord) -> list[str]:
+    """The costs that entries have beside parameters and mult-adds, such as a latency."""
+    entries = (entry.get("cost") or {} for entry in (record.result, *record.result.get("per_seed", ())))
+    names = dict.fromkeys(name for cost in entries for name in cost)
+    return [name for name in names if name not in ("params", "mult_adds")]
+
+
+def _cost(record: RunRecord, value: float | None) -> str:
+    """A cost in the record's unit."""
+    return f"{count(value)} <small>{text(record.cost_unit)}</small>" if value is not None else count(None)
+
+
+def _words(name: str) -> str:
+    words = name.replace("_", " ")
+    return text(words[:1].upper() + words[1:])
 
 
 def _tile(name: str, value: str, note: str) -> str:
@@ -63,19 +112,23 @@ def against_random(record: RunRecord) -> str:
     if not found:
         return ""
     selected = record.result.get("selected_seed")
-    svg = comparison(found, random, selected, "comparison", "Test accuracy of found and random cells for every seed")
-    words = '<p class="quiet">No random cell was trained for comparison in this run.</p>'
+    kind = noun(record)
+    title = f"Test accuracy of found and random {kind}s for every seed"
+    svg = comparison(found, random, selected, "comparison", title)
+    words = f'<p class="quiet">No random {kind} was trained for comparison in this run.</p>'
     if random:
         gaps = [100 * (found[seed] - random[seed]) for seed in found if seed in random]
         gap, wins = statistics.fmean(gaps), sum(each > 0 for each in gaps)
         often = f", on average over {len(gaps)} seeds, and better for {wins} of them" if len(gaps) > 1 else ""
         words = (
-            f"<p>With the same retraining budget the found cell is <b>{abs(gap):.2f} percentage points "
-            f"{'better' if gap >= 0 else 'worse'}</b> than a random cell of the same space{often}.</p>"
+            f"<p>With the same retraining budget the found {kind} is <b>{abs(gap):.2f} percentage points "
+            f"{'better' if gap >= 0 else 'worse'}</b> than a random {kind} of the same space{often}.</p>"
         )
     if len(found) == 1:
         words += '<p class="quiet">One seed says little about chance: repeat the search with several.</p>'
-    caption = "Filled: the found cell. Open: the random cell." + (" Bold: the selected seed." if len(found) > 1 else "")
+    caption = f"Filled: the found {kind}. Open: the random {kind}." + (
+        " Bold: the selected seed." if len(found) > 1 else ""
+    )
     both = f'<div class="plots middle"><div>{words}</div>{figure(svg, caption)}</div>'
     return f'<h2>Found against random</h2><div class="panel">{both}</div>'
 
@@ -85,70 +138,43 @@ def _accuracies(entries: Mapping[int, Mapping[str, Any]]) -> dict[int, float]:
     return {seed: float(accuracy) for seed, accuracy in known.items() if accuracy is not None}
 
 
-def cell_of(genotype: Genotype, part: str) -> tuple[tuple[tuple[str, int], ...], tuple[int, ...]]:
-    """The edges and the concatenated states of a part of a genotype; both empty for a part that it does not have."""
-    cells = {
-        "normal": (genotype.normal, genotype.normal_concat),
-        "reduce": (genotype.reduce, genotype.reduce_concat),
-    }
-    return cells.get(part, ((), ()))
-
-
-def part_title(part: str) -> str:
-    """A part's name for a heading, as HTML."""
-    return {"normal": "Normal cell", "reduce": "Reduction cell"}.get(part) or text(part)
-
-
-def derived_cells(record: RunRecord) -> str:
-    """Every seed's cells as graphs with the genotype, the selected seed first."""
-    panels = [_cells_of_seed(record, seed) for seed in seeds(record) if of_seed(record, seed).get("genotype")]
-    if not panels:
-        return ""
-    note = (
-        "c<sub>k&minus;2</sub> and c<sub>k&minus;1</sub> are the outputs of the two cells before. Each numbered node "
-        "adds the operations that lead into it; pale lines are concatenated into the cell's output c<sub>k</sub>."
-    )
-    return f'<h2>Derived cells</h2><p class="quiet">{note}</p><div class="stack">{"".join(panels)}</div>'
-
-
-def _cells_of_seed(record: RunRecord, seed: int) -> str:
-    entry = of_seed(record, seed)
-    genotype = parse_genotype(entry["genotype"])
-    drawings = []
-    for part in ("normal", "reduce"):
-        edges, concat = cell_of(genotype, part)
-        title = part_title(part)
-        svg = draw_cell(edges, concat, f"cell-{part}-{seed}", f"{title} of seed {seed}")
-        drawings.append(figure(svg, title=title, scroll=True))
-    accuracies = [
-        f"{words} {percent(entry[name])}"
-        for words, name in (("search", "search_accuracy"), ("retrained", "retrained_accuracy"))
-        if entry.get(name) is not None
-    ]
-    chosen = ["selected"] if seed == record.result.get("selected_seed") and len(record.result["seeds"]) > 1 else []
-    head = f'<p class="quiet">{" · ".join([f"<b>Seed {text(seed)}</b>", *chosen, *accuracies])}</p>'
-    code = f'<code class="genotype">{text(entry["genotype"])}</code>'
-    return f'<div class="panel">{head}<div class="cells">{"".join(drawings)}</div>{code}</div>'
+ACCURACIES = {
+    "search_accuracy": "search",
+    "inherited_accuracy": "inherited",
+    "retrained_accuracy": "test",
+    "true_accuracy": "true",
+}
 
 
 def seed_table(record: RunRecord) -> str:
-    """Accuracies, costs and genotypes of every seed, found and random."""
-    head = ["seed", "cell", "search", "test", "parameters", "mult-adds", "genotype"]
-    rows = []
-    for seed in record.result["seeds"]:
-        entry = of_seed(record, seed)
-        for kind, cell in (("found", entry), ("random", entry.get("random") or {})):
-            if not cell:
-                continue
-            cost = cell.get("cost") or {}
-            name = cell.get("genotype") or cell.get("architecture") or ""
-            accuracies = [percent(cell.get(each)) for each in ("search_accuracy", "retrained_accuracy")]
-            costs = [count(cost.get(each)) for each in ("params", "mult_adds")]
-            shown = f"<details><summary>show</summary><code>{text(name)}</code></details>"
-            rows.append([text(seed), kind, *accuracies, *costs, shown])
-    if not rows:
+    """Accuracies, costs and genotypes of every seed, found and random; columns without a value are left out."""
+    entries = [
+        (seed, kind, one)
+        for seed in record.result["seeds"]
+        for kind, one in (("found", of_seed(record, seed)), ("random", of_seed(record, seed).get("random") or {}))
+        if one
+    ]
+    if not entries:
         return ""
-    return f'<h2>Every seed</h2><div class="panel">{table(head, rows, numbers={2, 3, 4, 5})}</div>'
+    accuracies = [
+        name
+        for name in ACCURACIES
+        if name in ("search_accuracy", "retrained_accuracy") or any(one.get(name) is not None for _, _, one in entries)
+    ]
+    others = _other_costs(record)
+    head = ["seed", noun(record), *map(ACCURACIES.__getitem__, accuracies), "parameters", "mult-adds"]
+    head += [*(text(name.replace("_", " ")) for name in others), "genotype"]
+    rows = []
+    for seed, kind, one in entries:
+        cost = one.get("cost") or {}
+        name = one.get("genotype") or one.get("architecture") or ""
+        cells = [percent(one.get(each)) for each in accuracies]
+        cells += [count(cost.get(each)) for each in ("params", "mult_adds")]
+        cells += [_cost(record, cost.get(each)) for each in others]
+        shown = f"<details><summary>show</summary><code>{text(name)}</code></details>"
+        rows.append([text(seed), kind, *cells, shown])
+    numbers = range(2, len(head) - 1)
+    return f'<h2>Every seed</h2><div class="panel">{table(head, rows, numbers)}</div>'
 
 
 def settings(record: RunRecord) -> str:

@@ -41,6 +41,16 @@ svg * { stroke-linejoin: round; }
 .scroll svg { max-width: none; }
 .cells { display: flex; flex-wrap: wrap; gap: 18px 24px; align-items: flex-start; }
 .cells figure { max-width: 100%; }
+.chain { display: flex; flex-wrap: wrap; gap: 8px 10px; margin: 0; padding: 0; overflow: hidden; }
+.chain { list-style: none; font-size: 13px; }
+.chain li { position: relative; padding: 3px 9px 4px; border-radius: 5px; line-height: 1.3; white-space: nowrap; }
+.chain li + li::before {
+  content: ""; position: absolute; left: -10px; top: 50%; width: 10px; border-top: 2px solid var(--muted);
+}
+.chain small { display: block; font-size: 11px; }
+.warnings { border-left: 5px solid #d98a00; margin: 16px 0; }
+.warnings ul { margin: 0; padding-left: 1.2em; }
+.warnings li { max-width: 84ch; margin: 0 0 8px; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px 16px; font-size: 13px; margin: 0 0 14px; }
 .chips i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; }
 code { font: 12.5px/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }

@@ -51,9 +51,7 @@ def product_space(
     )
 
 
-def option_names(
-    part: str, options: Sequence[str], allowed: np.ndarray, architecture: Architecture
-) -> tuple[str, ...]:
+def option_names(part: str, options: Sequence[str], allowed: np.ndarray, architecture: Architecture) -> tuple[str, ...]:
     """The names of a part's chosen options; raises UserError where the numbers do not fit or are not allowed."""
     numbers = np.asarray(architecture[part])
     choices = len(allowed)
@@ -74,9 +72,7 @@ def checked_option(part: str, row: int, option: str, options: Sequence[str], all
     return option
 
 
-def options_to_numbers(
-    part: str, names: Sequence[str], options: Sequence[str], allowed: np.ndarray
-) -> np.ndarray:
+def options_to_numbers(part: str, names: Sequence[str], options: Sequence[str], allowed: np.ndarray) -> np.ndarray:
     """The inverse of `option_names`: int32 [choices]. Raises UserError for another length and for unknown options."""
     if len(names) != len(allowed):
         raise UserError(f"{part} has {len(names)} choices, but this space has {len(allowed)}.")

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from configs.search import spaces
 from jaxnas.costs.counting import network_cost
-from jaxnas.costs.terms import COUNTED, counted_cost, expected_cost, tabulate
+from jaxnas.costs.terms import exact_cost, expected_cost, mult_adds_cost, params_cost, table_cost, tabulate
 from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Component, Images, Term
 from jaxnas.spaces.product import product_space
@@ -40,17 +40,20 @@ FAMILY_ROWS = {
 
 @pytest.mark.parametrize("row", FAMILY_ROWS)
 def test_pieces_add_up_to_the_whole(row):
-    """For random architectures, exactly on the host, and up to float32 as a function of one-hot gates."""
+    """Exactly on the host: what two random architectures differ in is in the terms; up to float32 as cost of gates."""
     name, images, own = FAMILY_ROWS[row]
     family = FAMILIES[name](images, **own)
-    for field, counted in enumerate(COUNTED):
-        model = counted_cost(family, images, counted)
-        expected = jax.jit(model.expected)
-        for seed in range(1, 3):
-            architecture = random(family.space, jax.random.key(seed))
-            whole = network_cost(family.network(architecture, None), images.shape)[field]
-            assert model.exact(architecture) == whole
-            np.testing.assert_allclose(expected(encode(family.space, architecture)), whole, rtol=1e-6)
+    drawn = [random(family.space, jax.random.key(seed)) for seed in range(1, 3)]
+    wholes = [exact_cost(family, images, architecture) for architecture in drawn]
+    for field, build in enumerate((params_cost, mult_adds_cost)):
+        values = tabulate(
+            family.terms(), lambda piece, field=field: network_cost(piece.module, piece.input_shape)[field]
+        )
+        first, second = (table_cost(family.terms(), values, architecture) for architecture in drawn)
+        assert first - second == wholes[0][field] - wholes[1][field]
+        expected = jax.jit(build(family, images))
+        for architecture, whole in zip(drawn, wholes, strict=True):
+            np.testing.assert_allclose(expected(encode(family.space, architecture)), whole[field], rtol=1e-6)
 
 
 def test_macro_costs_what_its_authors_count():
@@ -58,7 +61,7 @@ def test_macro_costs_what_its_authors_count():
     family = FAMILIES[name](images, **own)
     for text, counts in {"11111111": (1_588_874, 53_246_464), "22212202": (1_985_514, 85_164_544)}.items():
         architecture = family.space.parse(text)
-        assert tuple(counted_cost(family, images, one).exact(architecture) for one in COUNTED) == counts
+        assert exact_cost(family, images, architecture) == counts
 
 
 def pieces(*shape):
@@ -82,8 +85,8 @@ def test_expectation_is_that_of_all_architectures():
     """In value and gradient, for terms of one, two and three choices; 72 architectures."""
     prices = {}
     rng = np.random.default_rng(0)
-    terms = tabulate(TERMS, lambda piece: prices.setdefault(piece.name, rng.uniform(1, 2)))
-    cost = expected_cost(terms, base=3.0)
+    tables = tabulate(TERMS, lambda piece: prices.setdefault(piece.name, rng.uniform(1, 2)))
+    cost = expected_cost(SPACE, TERMS, tables, base=3.0)
     logits = {part: jax.random.normal(jax.random.key(i), SPACE.shapes[part]) for i, part in enumerate(SPACE.shapes)}
 
     def expected(logits):
@@ -99,8 +102,7 @@ def test_expectation_is_that_of_all_architectures():
                 for part, options in chosen.items():
                     for row, option in enumerate(options):
                         chance *= probabilities[part][row, option]
-                values = (t.values[tuple(chosen[part][row] for part, row in t.choices)] for t in terms)
-                total += chance * (3.0 + sum(values))
+                total += chance * (3.0 + table_cost(TERMS, tables, chosen))
         return total
 
     np.testing.assert_allclose(expected(logits), enumerated(logits), rtol=1e-5)
@@ -115,9 +117,14 @@ def test_a_piece_is_priced_once():
 
 
 def test_costs_of_many_architectures_at_once():
-    terms = tabulate(TERMS, lambda piece: 1.0)
+    cost = expected_cost(SPACE, TERMS, tabulate(TERMS, lambda piece: 1.0), 0.5)
     keys = jax.random.split(jax.random.key(0), 4)
     gates = jax.vmap(lambda key: encode(SPACE, random(SPACE, key)))(keys)
-    together = jax.vmap(expected_cost(terms, 0.5))(gates)
-    apart = [expected_cost(terms, 0.5)(jax.tree.map(lambda leaf, i=i: leaf[i], gates)) for i in range(4)]
+    together = jax.vmap(cost)(gates)
+    apart = [cost(jax.tree.map(lambda leaf, i=i: leaf[i], gates)) for i in range(4)]
     np.testing.assert_allclose(together, jnp.stack(apart), rtol=1e-6)
+
+
+def test_a_table_of_another_shape():
+    with pytest.raises(ValueError, match=r"has shape \(3,\), but its options have \(2,\)"):
+        expected_cost(SPACE, TERMS[:1], [np.zeros(3)], 0.0)

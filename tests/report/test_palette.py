@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxnas.report.palette import CURVES, OPERATIONS, channels, color, contrast, text_on
+from jaxnas.report.palette import CURVES, OPERATIONS, OTHERS, channels, colors, contrast, text_on
 
 # Machado, Oliveira & Fernandes 2009, severity 1, for linear sRGB.
 VISION = {
@@ -41,6 +41,25 @@ def test_operations_can_be_told_apart(vision):
 
 
 @pytest.mark.parametrize("vision", VISION)
+def test_other_options_can_be_told_apart_and_from_the_operations_beside_them(vision):
+    beside = [OPERATIONS[name] for name in ("none", "skip_connect", "max_pool_3x3", "avg_pool_3x3")]
+    for first, second in itertools.combinations((*OTHERS, *beside), 2):
+        assert np.linalg.norm(seen(first, vision) - seen(second, vision)) > 0.09, (first, second)
+
+
+def test_colours_are_an_operations_own_or_given_in_a_fixed_order():
+    chosen = colors(["a", "skip_connect", "b", "a", "identity", "zero", "c"])
+    own = {
+        "skip_connect": OPERATIONS["skip_connect"],
+        "identity": OPERATIONS["skip_connect"],
+        "zero": OPERATIONS["none"],
+    }
+    assert chosen == {"a": OTHERS[0], "b": OTHERS[1], "c": OTHERS[2]} | own
+    many = [f"option {number}" for number in range(len(OTHERS) + 1)]
+    assert list(colors(many).values()) == [*OTHERS, OTHERS[0]]
+
+
+@pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize(("theme", "ground"), [(0, "#ffffff"), (1, "#191c22")], ids=["light", "dark"])
 def test_curves_can_be_told_apart_and_from_the_ground(vision, theme, ground):
     colors = [pair[theme] for pair in CURVES]
@@ -49,9 +68,8 @@ def test_curves_can_be_told_apart_and_from_the_ground(vision, theme, ground):
     assert min(contrast(each, ground) for each in colors) > 2.3
 
 
-@pytest.mark.parametrize("operation", [*OPERATIONS, "an_operation_of_my_own", "another"])
-def test_text_on_a_colour_is_legible(operation):
-    background = color(operation)
+@pytest.mark.parametrize("background", [*OPERATIONS.values(), *OTHERS])
+def test_text_on_a_colour_is_legible(background):
     assert contrast(background, text_on(background)) >= 4.5  # WCAG 2.2, level AA
 
 

@@ -1,0 +1,30 @@
+"""Every method for chains of blocks in NAS-Bench-Macro's space on CIFAR-10, judged by the true accuracies of its table.
+
+The table (Su et al. 2021) is a CSV file of 6561 lines, architecture,test_accuracy_mean,..., that is not part of this
+project. A few thousand images are enough for a search of minutes; they come in an npz file.
+
+Command: python launch/compare.py --config=configs/compare/macro_cifar10.py --workdir=runs/compare_macro --config.table.path=nas_bench_macro.csv --config.base.data.path=cifar10_4000.npz
+Expected time: TODO 0 minutes on two CPU cores.
+Expected result: TODO 0.
+"""
+
+from configs.compare.common import chain_methods, comparison
+from configs.search import common, spaces
+
+EPOCHS = 12
+
+
+def get_config():
+    base = common.cifar10(spaces.NAS_BENCH_MACRO)
+    base.epochs = EPOCHS
+    base.batch_size = 64
+    base.num_seeds = 1
+    base.data.name = "npz"
+    base.retrain.epochs = 0  # the table says what they reach
+    config = comparison(
+        "Which method finds the best chain of NAS-Bench-Macro?", base, chain_methods(EPOCHS, candidates=4)
+    )
+    config.table.metric = "test_accuracy_mean"
+    config.ranking.architectures = 50
+    config.ranking.images = 500
+    return config

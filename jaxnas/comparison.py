@@ -1,0 +1,322 @@
+"""Several methods on one space, one dataset and one budget: search with each, and set what they found side by side."""
+
+import functools
+import json
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.core.errors import UserError, unknown
+from jaxnas.core.keys import named
+from jaxnas.evaluate.ranking import random_architectures, rank_correlation, shared_weights
+from jaxnas.evaluate.retrain import TrainingData
+from jaxnas.evaluate.tabular import Table, column, lookup, read_table, true_history, true_values
+from jaxnas.experiment import search
+from jaxnas.limits import FLAG, POSITIVE, TEXT, Config, Field, Limit
+from jaxnas.plan import Plan, plan
+from jaxnas.report.comparison import markdown_table, write_comparison
+from jaxnas.search.monitor import sound
+from jaxnas.train.checkpoint import Checkpoints
+from jaxnas.train.task import RunState
+from jaxnas.train.workdir import Workdir, begin, prepare, read_json, write_json, write_text
+
+BASELINE = "random"  # the method that the others have to beat
+RANDOM_ROW = "random architecture"
+# What methods are compared on, so that none can have its own.
+COMMON = ("seed", "num_seeds", "space", "retrain", "data.name", "data.path")
+FREE_FIELDS = ("base.checkpoint", "base.data.path", "table.path")  # no result depends on them
+FILES = ("config.json", "result.json", "report.html", "table.md")
+COUNT = Limit("at least 0", lambda value: value >= 0)
+FIELDS = {
+    "question": TEXT,
+    "equal_budget": FLAG,
+    "table.path": TEXT,  # "": no table
+    "table.metric": TEXT,
+    "table.scale": Field("a number", (int, float), POSITIVE),
+    "ranking.architectures": Field("a whole number", (int,), COUNT),
+    "ranking.images": Field("a whole number", (int,), COUNT),  # 0: all of the validation half
+}
+GROUPS = ("base", "methods", "table", "ranking")
+
+
+class Truth(NamedTuple):
+    """A metric of a table, and the factor that makes fractions of its values."""
+
+    table: Table
+    metric: str
+    scale: float
+
+
+def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
+    """Runs a search with every method of `config` in a folder of its own in `workdir`, and returns the comparison.
+
+    The searches run one after another; each continues where it was stopped, and a finished one is not run again. Then
+    config.json, result.json, report.html and table.md are written. Where the config has a table, what every method
+    found is looked up there, and so is the order that the shared weights give random architectures. A random
+    architecture is trained once for all methods, by the run of the baseline, because it is the same for all.
+    Raises UserError, before the first search starts, for whatever is wrong with the config, its table or any of its
+    searches, and Stopped when the process was asked to stop.
+    """
+    runs = searches(config)
+    made = {label: _planned(label, run) for label, run in runs.items()}
+    examples = {label: _training_examples(of) for label, of in made.items()}
+    _check_budget(config, examples)
+    truth = _truth(config, next(iter(made.values())))
+    del made  # every plan holds the data
+    with prepare(workdir, files=FILES, folders=tuple(runs)) as folder:
+        result = begin(folder, json.loads(config.to_json()), FREE_FIELDS)
+        if result is not None:
+            return result
+        results: dict[str, Mapping[str, Any]] = {}
+        for label, run in runs.items():
+            results[label] = search(run, folder / label)
+        examined = {label: _examine(config, run, folder / label, truth) for label, run in runs.items()}
+        return _conclude(config, folder, results, examined, examples, truth)
+
+
+def searches(config: Config) -> Mapping[str, Config]:
+    """The config of every search of a comparison, by label; raises UserError for fields of the comparison's own.
+
+    What is wrong with the search configs themselves, `plan` finds.
+    """
+    _check(config)
+    return {label: _run_config(config, label) for label in config.methods}
+
+
+def _check(config: Config) -> None:
+    """Raises UserError for the first field of the comparison's own that is unknown, missing or wrong."""
+    for name in GROUPS:
+        if not hasattr(config.get(name), "items"):
+            raise UserError(f"the config lacks the field {name!r}, a group of fields.")
+    values = {name: value for name, value in config.items() if name not in GROUPS}
+    values |= {f"{group}.{name}": value for group in ("table", "ranking") for name, value in config[group].items()}
+    for name in values:
+        if name not in FIELDS:
+            raise unknown("config field", name, [*FIELDS, *GROUPS])
+    for name, field in FIELDS.items():
+        if name not in values:
+            raise UserError(f"the config lacks the field {name!r}, {field.words}.")
+        value = values[name]
+        if not isinstance(value, field.types) or (isinstance(value, bool) and bool not in field.types):
+            raise UserError(f"{name} must be {field.words}, not {value!r}.")
+        if field.limit is not None and not field.limit.holds(value):
+            raise UserError(f"{name} must be {field.limit.words}, not {value}.")
+    if not config.methods:
+        raise UserError("the comparison has no methods; give methods.LABEL.method for each.")
+    if config.ranking.architectures and not config.table.path:
+        raise UserError("ranking.architectures needs a table to look them up in; give table.path, or set it to 0.")
+    if not config.table.path and config.base.retrain.epochs == 0:
+        raise UserError("retrain.epochs is 0 and there is no table, so nothing could be compared; give table.path.")
+
+
+def _run_config(config: Config, label: str) -> Config:
+    """The search config of a method: the base with the method and its overrides; raises UserError for wrong ones."""
+    entry = config.methods[label]
+    if not re.fullmatch(r"[A-Za-z0-9]\w*", label):
+        raise UserError(f"the label {label!r} names a folder, so it has to be made of letters, digits and underscores.")
+    if not hasattr(entry, "items") or not hasattr(entry.get("method"), "items"):
+        raise UserError(f"methods.{label} lacks the field 'method', a group of fields.")
+    overrides = {name: value for name, value in entry.items() if name != "method"}
+    for name in _dotted(overrides):
+        if any(name == one or name.startswith(f"{one}.") for one in COMMON):
+            raise UserError(f"methods.{label} overrides {name}, which all methods have in common; set it in base.")
+    run = config.base.copy_and_resolve_references()
+    with run.unlocked():
+        run.method = entry.method.copy_and_resolve_references()
+        try:
+            run.update(overrides)
+        except TypeError as error:  # a value of another type
+            raise UserError(f"methods.{label} does not fit base: {str(error).rstrip('.')}.") from error
+        first = BASELINE if BASELINE in config.methods else next(iter(config.methods))
+        run.retrain.random_baseline = run.retrain.random_baseline and label == first
+    return run
+
+
+def _dotted(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for name, value in fields.items():
+        names += _dotted(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
+    return names
+
+
+def _planned(label: str, run: Config) -> Plan:
+    try:
+        return plan(run)
+    except UserError as error:
+        raise UserError(f"methods.{label}: {error}") from error
+
+
+def _training_examples(made: Plan) -> int:
+    """How many examples the weights learn from in the whole search, repetitions counted."""
+    return sum(stage.task.steps for stage in made.stages) * made.config["batch_size"]
+
+
+def _check_budget(config: Config, examples: Mapping[str, int]) -> None:
+    if config.equal_budget and len(set(examples.values())) > 1:
+        each = ", ".join(f"{label} {count:,}" for label, count in examples.items())
+        raise UserError(
+            f"the methods train their weights on different numbers of examples: {each}; change their epochs or "
+            "batch_size, or set equal_budget=False."
+        )
+
+
+def _truth(config: Config, made: Plan) -> Truth | None:
+    if not config.table.path:
+        return None
+    truth = Truth(read_table(config.table.path, made.space), config.table.metric, config.table.scale)
+    column(*truth[:2])  # raises UserError for an unknown metric
+    return truth
+
+
+def _examine(config: Config, run: Config, path: Path, truth: Truth | None) -> dict[str, Any]:
+    """What a finished search shows in the light of the truth: "true_by_epoch" and "ranking", {} without a table."""
+    if truth is None:
+        return {}
+    file = path / "comparison.json"
+    asked = {"table": truth.metric, **config.ranking.to_dict(), "scale": truth.scale}
+    if file.exists():
+        known = read_json(file)
+        if known["asked"] == asked:
+            return known
+    alone = run.copy_and_resolve_references()
+    alone.devices = 1  # one device judges, whichever number searched
+    made = plan(alone)
+    final, history = _finished(made, path)
+    examined: dict[str, Any] = {"asked": asked, "true_by_epoch": true_history(truth.table, history, *truth[1:])}
+    method = made.stages[-1].method
+    if config.ranking.architectures and method.child is not None:
+        examined["ranking"] = _ranking(config, made, final, truth)
+    write_json(file, examined)
+    return read_json(file)
+
+
+def _finished(made: Plan, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    """The final learner of a finished search and the history of all its stages, both with a leading axis of seeds."""
+    runs: list[RunState] = []
+    for stage in made.stages:
+        template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((len(made.seeds), *leaf.shape), leaf.dtype), stage.shapes
+        )
+        with Checkpoints(path / "checkpoints" / stage.task.name) as checkpoints:
+            restored = checkpoints.restore(template)
+        if restored is None:
+            raise UserError(f"{str(path)!r} has no checkpoints of its search any more; put them back to go on.")
+        runs.append(restored.state)
+    epochs = [int(np.max(run.step)) // stage.task.steps_per_epoch for run, stage in zip(runs, made.stages, strict=True)]
+    names = [f"architecture/{part}" for part in made.space.shapes]
+    return runs[-1].learner, {
+        name: np.concatenate([run.history[name][:, :count] for run, count in zip(runs, epochs, strict=True)], axis=1)
+        for name in names
+    }
+
+
+def _ranking(config: Config, made: Plan, final: Any, truth: Truth) -> list[dict[str, Any]]:
+    """For every seed, how its shared weights rank random architectures on the validation half against the truth."""
+    rows = np.asarray(made.halves[1])[: config.ranking.images or None]
+    data = TrainingData(jnp.asarray(made.dataset.x_train[rows]), jnp.asarray(made.dataset.y_train[rows]))
+    key = named(jax.random.key(config.base.seed), "ranking")  # the same architectures for all methods
+    architectures = random_architectures(made.space, key, config.ranking.architectures)
+    true = true_values(truth.table, architectures, *truth[1:])
+    judge = shared_weights(
+        made.stages[-1].method, data, batch_size=made.config["batch_size"], augmentation=made.augmentation
+    )
+    states = [sound(jax.tree.map(lambda leaf, n=n: leaf[n], final)) for n in range(len(made.seeds))]
+    return [rank_correlation(functools.partial(judge, state), architectures, true) for state in states]
+
+
+def _conclude(
+    config: Config,
+    folder: Workdir,
+    results: Mapping[str, Mapping[str, Any]],
+    examined: Mapping[str, Mapping[str, Any]],
+    examples: Mapping[str, int],
+    truth: Truth | None,
+) -> dict[str, Any]:
+    """Writes and returns what the comparison shows; result.json last, because it tells that all is done."""
+    any_result = next(iter(results.values()))
+    rows = [_row(label, result["per_seed"], result, examined[label], truth) for label, result in results.items()]
+    randoms = [entry["random"] for result in results.values() for entry in result["per_seed"] if "random" in entry]
+    if randoms:
+        rows.append(_row(RANDOM_ROW, randoms, {}, {}, truth))
+    methods = [result["method"] for result in results.values()]
+    if BASELINE in methods:
+        rows[methods.index(BASELINE)]["is_baseline"] = True
+    elif randoms:
+        rows[-1]["is_baseline"] = True
+    rows.sort(key=lambda row: -statistics.fmean(row["true"] or [0.0]))
+    notes = _notes(config, any_result, examples, truth)
+    result = {
+        "question": config.question,
+        **{name: any_result[name] for name in ("space", "data", "seeds", "versions", "device")},
+        "training_examples": examples,
+        "rows": rows,
+        "notes": notes,
+        "searches": {label: {**examined[label], "per_seed": one["per_seed"]} for label, one in results.items()},
+    }
+    write_text(folder / "table.md", markdown_table(rows))
+    write_comparison(folder / "report.html", config.question, rows, notes)
+    write_json(folder / "result.json", result)
+    return result
+
+
+def _row(
+    name: str,
+    entries: Sequence[Mapping[str, Any]],
+    result: Mapping[str, Any],
+    examined: Mapping[str, Any],
+    truth: Truth | None,
+) -> dict[str, Any]:
+    """A row of the report; entries: of every seed, as in the result of a search."""
+    accuracies = [entry["retrained_accuracy"] for entry in entries if entry["retrained_accuracy"] is not None]
+    rankings = [each["kendall"] for each in examined.get("ranking", ()) if each["kendall"] is not None]
+    seconds = result.get("seconds", {})
+    row = {
+        "name": name,
+        "architectures": [entry["architecture"] for entry in entries],
+        "accuracies": accuracies,
+        "true": [],
+        "seconds": seconds.get("search"),
+        "compile": seconds.get("compile"),
+        "memory_bytes": result.get("memory_bytes"),
+        "params": [entry["cost"]["params"] for entry in entries],
+        "mult_adds": [entry["cost"]["mult_adds"] for entry in entries],
+        "rank_correlation": statistics.fmean(rankings) if rankings else None,
+        "is_baseline": False,
+    }
+    if truth is not None:
+        space, known = truth.table.space, column(*truth)
+        row["true"] = [lookup(truth.table, space.parse(text), *truth[1:]) for text in row["architectures"]]
+        row["better_than"] = [float(np.mean(known < value)) for value in row["true"]]  # share of those listed
+    return row
+
+
+def _notes(
+    config: Config, any_result: Mapping[str, Any], examples: Mapping[str, int], truth: Truth | None
+) -> list[str]:
+    """What a reader has to know of the numbers, in sentences."""
+    fewest, most = min(examples.values()), max(examples.values())
+    each = f"{most:,}" if fewest == most else f"between {fewest:,} and {most:,}"
+    seeds = len(any_result["seeds"])
+    notes = [
+        f"{config.base.data.name}, space {any_result['space']}, {seeds} {'seed' if seeds == 1 else 'seeds'}; every "
+        f"search trained its weights on {each} examples, repetitions counted.",
+        "Methods that run one path a step are faster for the same examples; the seconds say by how much.",
+    ]
+    if truth is not None:
+        known, size = column(*truth), truth.table.space.size
+        notes.append(
+            f"True accuracies are the table's {truth.metric} of {len(known):,} of {size:,} architectures: "
+            f"{known.max():.2%} at best, {known.mean():.2%} on average, {known.min():.2%} at worst."
+        )
+    if config.ranking.architectures:
+        notes.append(
+            f"Rank correlation is Kendall's τ between the true accuracies of {config.ranking.architectures} random "
+            "architectures and their validation accuracies with the shared weights, the mean over seeds."
+        )
+    return notes

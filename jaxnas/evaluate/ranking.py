@@ -1,0 +1,87 @@
+"""How well accuracies with shared weights rank architectures, against what they reach when trained by themselves.
+
+A search chooses by the weights of its supernet, so that it can be no better than this order (Sciuto et al. 2020, Yu et
+al. 2020 report that it is often poor). Kendall's τ is the share of pairs in the right order minus the share in the
+wrong one, Spearman's ρ the correlation of ranks; ties count as in scipy (τ-b, mean ranks).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from jaxnas.core.types import Architecture, Array, Key, Space
+from jaxnas.data.augment import Augmentation
+from jaxnas.evaluate.retrain import TrainingData, accuracy_on
+from jaxnas.layers.backend import compiler_options
+from jaxnas.methods import Method
+from jaxnas.search.objectives import SearchState
+from jaxnas.spaces.space import random
+
+Judge = Callable[[Architecture], Array]  # architectures {part: [count, choices]} -> their accuracies [count]
+
+DRAWS = 8  # for every architecture that is wanted, because small spaces repeat themselves
+
+
+def random_architectures(space: Space, key: Key, count: int) -> Architecture:
+    """`count` different random architectures, int32 {part: [count, choices]}.
+
+    Those that repeat among count · DRAWS are left out, so that a space of few architectures may give fewer.
+    """
+    keys = jax.random.split(key, DRAWS * count)
+    drawn = {part: np.asarray(rows) for part, rows in jax.jit(jax.vmap(lambda key: random(space, key)))(keys).items()}
+    _, first = np.unique(np.concatenate(list(drawn.values()), axis=1), axis=0, return_index=True)
+    chosen = np.sort(first)[:count]
+    return {part: jnp.asarray(rows[chosen]) for part, rows in drawn.items()}
+
+
+def shared_weights(
+    method: Method, data: TrainingData, *, batch_size: int, augmentation: Augmentation
+) -> Callable[[SearchState, Architecture], Array]:
+    """Judges architectures by their accuracy on `data` with the weights of a supernet, in one compiled program.
+
+    Returns (state of a finished search, architectures {part: [count, choices]}) -> accuracies [count]; with its state
+    fixed it is a `Judge`. data: examples that the weights have not seen, such as the validation half.
+    The architectures are judged one after another inside the program: batched, a single path would run all candidates.
+    Raises ValueError for a method whose weights are not those of its architectures (`method.child` is None).
+    """
+    if method.child is None:
+        raise ValueError("the supernet of this method has no weights for its architectures.")
+    child: Callable[..., Array] = method.child
+
+    def accuracies(state: SearchState, architectures: Architecture, data: TrainingData) -> Array:
+        def one(architecture: Architecture) -> Array:
+            return accuracy_on(
+                lambda of, images: child(*of, images),
+                (state, architecture),
+                data,
+                batch_size=batch_size,
+                augmentation=augmentation,
+            )
+
+        return jax.lax.map(one, architectures)
+
+    program = jax.jit(accuracies, compiler_options=compiler_options())
+    return lambda state, architectures: program(state, architectures, data)
+
+
+def rank_correlation(judge: Judge, architectures: Architecture, true: np.ndarray) -> dict[str, Any]:
+    """How the order that `judge` gives agrees with the true one: {"kendall", "spearman", "count"}.
+
+    architectures: {part: [count, choices]}. true: [count], NaN for those that are not known, which are left out.
+    The correlations are NaN where fewer than two are known, or where all are judged (or are) the same.
+    """
+    known = ~np.isnan(np.asarray(true))
+    judged, true = np.asarray(judge(architectures))[known], np.asarray(true)[known]
+    count = len(true)
+    if count < 2 or np.ptp(judged) == 0 or np.ptp(true) == 0:
+        return {"kendall": np.nan, "spearman": np.nan, "count": count}
+    of: Any = stats  # its results have no types
+    return {
+        "kendall": float(of.kendalltau(judged, true).statistic),
+        "spearman": float(of.spearmanr(judged, true).statistic),
+        "count": count,
+    }

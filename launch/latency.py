@@ -1,0 +1,105 @@
+"""Measures the pieces of a space's networks on this machine, writes them as a latency table and checks its predictions.
+
+The table is what --config.cost.table names in a search whose --config.cost.name is latency. The networks are those that
+a config of the space trains at the end, for images of 3 channels and 10 classes. A piece takes about a second; whole
+networks, which tell what the pieces leave out and how well they predict, take up to a minute each.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def run(space: str, device: str, output: str, image_size: str, batch_size: str, repeats: str, check: str) -> None:
+    """Measures, writes the table where `output` says, and prints it with the error of its predictions."""
+    size, batch, times = number("image_size", image_size), number("batch_size", batch_size), number("repeats", repeats)
+    checked = number("check", check, 2) if check != "0" else 0
+    import jax
+
+    from jaxnas.core.errors import UserError
+    from jaxnas.costs.latency import check_prediction, latency_cost, measure_latency, write_latency_table
+    from jaxnas.networks.family import Images
+
+    images = Images(size, size, 3, classes=10)
+    family = build(space, images)
+    start(device)
+    if not Path(output).resolve().parent.is_dir():  # now rather than after minutes
+        raise UserError(f"--output is {output!r}, but there is no such folder.")
+    table = measure_latency(family, images, jax.random.key(0), batch_size=batch, repeats=times)
+    write_latency_table(output, table)
+    cost, key = latency_cost(family, images, table), jax.random.key(1)
+    found = check_prediction(family, images, cost, checked, key, batch_size=batch, repeats=times) if checked else None
+    show(table, found)
+
+
+def number(name: str, text: str, least: int = 1) -> int:
+    """A flag's whole number; raises UserError for anything else."""
+    from jaxnas.core.errors import UserError
+
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(f"--{name} is {text!r}, but has to be a whole number of at least {least}.")
+    return int(text)
+
+
+def build(name: str, images: Any) -> Any:
+    """The family with the settings that `configs.search` has for a space; raises UserError for an unknown name."""
+    import inspect
+
+    from configs.search import common, spaces
+    from jaxnas.core.errors import choose
+    from jaxnas.networks.families import FAMILIES
+
+    known = {key.lower(): value for key, value in vars(spaces).items() if isinstance(value, dict) and "name" in value}
+    settings = choose("space", name, known)
+    config: Any = (common.digits if name.endswith("_8") else common.cifar10)(settings)
+    given = settings | {f"retrain_{key}": value for key, value in config.retrain.items()}
+    builder = FAMILIES[settings["name"]]
+    return builder(images, **{key: given[key] for key in inspect.signature(builder).parameters if key in given})
+
+
+def start(device: str) -> None:
+    """Starts JAX on a platform; raises UserError naming those that there are if it is not there."""
+    import jax
+
+    from jaxnas.core.errors import UserError
+
+    try:
+        jax.config.update("jax_platforms", device)
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where the plugin of a known platform is missing
+        jax.config.update("jax_platforms", None)
+        there = ", ".join(sorted({"cpu", jax.default_backend()}))
+        raise UserError(f"--device is {device!r}, which JAX cannot start on here; it can on {there}.") from error
+
+
+def show(table: Any, found: Any) -> None:
+    """Prints the table, and how well it predicts whole networks unless `found` is None."""
+    from rich.console import Console
+    from rich.table import Table
+
+    about = table.about
+    title = f"{about['family']}, {about['device']}, batch {about['batch_size']}, jax {about['jax']}"
+    printed = Table("component", "ms", "spread", title=title)
+    for name, timing in table.rows.items():
+        printed.add_row(name, f"{timing.milliseconds:.4g}", f"{timing.spread:.2g}")
+    console = Console(width=120)
+    console.print(printed)
+    if found:
+        console.print(f"{len(found.measured)} random networks: mean error {found.error:.1%}, bias {found.bias:+.1%}")
+        console.print(f"rank correlation: {found.spearman:.2f} (Spearman), {found.kendall:.2f} (Kendall)")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from jaxnas.core.cli import Flag, main
+
+    flags = {
+        "space": Flag("a space of configs/search/spaces.py, such as proxylessnas_32"),
+        "device": Flag("the platform to measure on, as JAX names it: cpu, gpu or tpu"),
+        "output": Flag("the CSV file to write"),
+        "image_size": Flag("height and width of the images in pixels", "32"),
+        "batch_size": Flag("images at once", "1"),
+        "repeats": Flag("how often everything is timed", "10"),
+        "check": Flag("random networks to compare with what the table predicts, 0 or at least 2", "8"),
+    }
+    sys.exit(main(run, description=__doc__ or "", flags=flags, config=False))
