@@ -20,16 +20,20 @@ def run(space: str, device: str, output: str, image_size: str, batch_size: str, 
     from jaxnas.costs.latency import check_prediction, latency_cost, measure_latency, write_latency_table
     from jaxnas.networks.family import Images
 
-    images = Images(size, size, 3, classes=10)
-    family = build(space, images)
-    start(device)
+    family = build(space, images := Images(size, size, 3, classes=10))
+    try:
+        jax.config.update("jax_platforms", device)
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where the plugin of a known platform is missing
+        jax.config.update("jax_platforms", None)
+        raise UserError(f"JAX cannot start on --device={device} here; it can on {jax.default_backend()}.") from error
     if not Path(output).resolve().parent.is_dir():  # now rather than after minutes
         raise UserError(f"--output is {output!r}, but there is no such folder.")
     table = measure_latency(family, images, jax.random.key(0), batch_size=batch, repeats=times)
     write_latency_table(output, table)
-    cost, key = latency_cost(family, images, table), jax.random.key(1)
-    found = check_prediction(family, images, cost, checked, key, batch_size=batch, repeats=times) if checked else None
-    show(table, found)
+    cost = latency_cost(family, images, table)
+    check_key, options = jax.random.key(1), {"batch_size": batch, "repeats": times}
+    show(table, check_prediction(family, images, cost, checked, check_key, **options) if checked else None)
 
 
 def number(name: str, text: str, least: int = 1) -> int:
@@ -57,21 +61,6 @@ def build(name: str, images: Any) -> Any:
     return builder(images, **{key: given[key] for key in inspect.signature(builder).parameters if key in given})
 
 
-def start(device: str) -> None:
-    """Starts JAX on a platform; raises UserError naming those that there are if it is not there."""
-    import jax
-
-    from jaxnas.core.errors import UserError
-
-    try:
-        jax.config.update("jax_platforms", device)
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # an assertion where the plugin of a known platform is missing
-        jax.config.update("jax_platforms", None)
-        there = ", ".join(sorted({"cpu", jax.default_backend()}))
-        raise UserError(f"--device is {device!r}, which JAX cannot start on here; it can on {there}.") from error
-
-
 def show(table: Any, found: Any) -> None:
     """Prints the table, and how well it predicts whole networks unless `found` is None."""
     from rich.console import Console
@@ -82,11 +71,12 @@ def show(table: Any, found: Any) -> None:
     printed = Table("component", "ms", "spread", title=title)
     for name, timing in table.rows.items():
         printed.add_row(name, f"{timing.milliseconds:.4g}", f"{timing.spread:.2g}")
-    console = Console(width=120)
-    console.print(printed)
+    Console(width=120).print(printed)
     if found:
-        console.print(f"{len(found.measured)} random networks: mean error {found.error:.1%}, bias {found.bias:+.1%}")
-        console.print(f"rank correlation: {found.spearman:.2f} (Spearman), {found.kendall:.2f} (Kendall)")
+        count, ranks = len(found.measured), f"Spearman {found.spearman:.2f}, Kendall {found.kendall:.2f}"
+        print(
+            f"{count} random networks: mean error {found.error:.1%}, bias {found.bias:+.1%}; rank correlation {ranks}"
+        )
 
 
 if __name__ == "__main__":

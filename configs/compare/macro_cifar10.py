@@ -3,7 +3,8 @@
 The table (Su et al. 2021) is a CSV file of 6561 lines, architecture,test_accuracy_mean,..., that is not part of this
 project. A few thousand images are enough for a search of minutes; they come in an npz file.
 
-Command: python launch/compare.py --config=configs/compare/macro_cifar10.py --workdir=runs/compare_macro --config.table.path=nas_bench_macro.csv --config.base.data.path=cifar10_4000.npz
+Command: python launch/compare.py --config=configs/compare/macro_cifar10.py --workdir=runs/compare_macro
+    --config.table.path=nas_bench_macro.csv --config.base.data.path=cifar10_4000.npz
 Expected time: TODO 0 minutes on two CPU cores.
 Expected result: TODO 0.
 """

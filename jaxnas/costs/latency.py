@@ -83,9 +83,9 @@ def read_latency_table(path: str | Path) -> LatencyTable:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the latency table {str(path)!r} cannot be read: {error}.") from error
-    comments = [line[1:].strip() for line in lines if line.startswith("#")]
-    about = _about(path, comments)
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UserError(f"the latency table {str(path)!r} cannot be read: {reason}.") from error
+    about = _about(path, {n: line[1:].strip() for n, line in enumerate(lines, start=1) if line.startswith("#")})
     numbered = [(n, line) for n, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")]
     if not numbered:
         raise UserError(f"the latency table {path} is empty: it has no header {','.join(HEADER)}.")
@@ -107,20 +107,24 @@ def read_latency_table(path: str | Path) -> LatencyTable:
     return LatencyTable(rows, about)
 
 
-def _about(path: str | Path, comments: list[str]) -> dict[str, str]:
-    """What the comments say, {name: text}; raises UserError unless version and units are there and known."""
-    kind, _, _ = VERSION.partition(", version")
-    versions = [line for line in comments if line.startswith(kind)]
-    if not versions:
-        raise UserError(f"the latency table {path} does not say its version; its first line has to be '# {VERSION}'.")
-    if versions[0] != VERSION:
-        raise UserError(f"the latency table {path} is a {versions[0]!r}, but this program reads {VERSION!r}.")
-    pairs = [line.partition(":") for line in comments if ":" in line]
-    about = {name.strip(): text.strip() for name, _, text in pairs}
+def _about(path: str | Path, comments: Mapping[int, str]) -> dict[str, str]:
+    """What the comments say, {name: text}, by the lines they are on; UserError unless version and units are known."""
+    about: dict[str, str] = {}
+    version = False
+    for number, line in comments.items():
+        name, colon, text = (piece.strip() for piece in line.partition(":"))
+        if line.startswith(VERSION.partition(", ")[0]):
+            if line != VERSION:
+                raise _wrong(path, number, f"says {line!r}, but this program reads {VERSION!r}")
+            version = True
+        elif colon:
+            about[name] = text
+        if name == "units" and text != "ms":
+            raise _wrong(path, number, f"has the units {text!r}, but this program reads 'ms'")
+    if not version:
+        raise UserError(f"the latency table {path} does not say its version; line 1 has to be '# {VERSION}'.")
     if "units" not in about:
         raise UserError(f"the latency table {path} does not say its units; it needs the line '# units: ms'.")
-    if about["units"] != "ms":
-        raise UserError(f"the latency table {path} has the units {about['units']!r}, but this program reads 'ms'.")
     return about
 
 

@@ -159,6 +159,38 @@ def _stacked(trees: list[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+def _added(masks: np.ndarray) -> np.ndarray:
+    """What each mask adds to the one before it, none for the first; masks [options, ...] that grow."""
+    return np.concatenate([np.zeros_like(masks[:1]), np.diff(masks, axis=0)])
+
+
+def importance(plan: Superkernel, params: Params) -> Mapping[str, Array]:
+    """{part: [choices, options]}: the squared L2 norm of the weights that an option adds to the one before it.
+
+    Column 0 is 0. For kernels it is the norm of the outer ring of the depthwise kernel, for expansions that of the
+    depthwise kernels of the channels that are added, neither normalised by the number of weights (Stamoulis et al.
+    2019, eq. 3 to 6, whose norms for expansions are those of the kernels that were chosen; here, of the largest). The
+    paper chooses nothing else: for widths it is the norm of the projections to the added channels in all layers of the
+    stage, and for resolutions, which add no weights, 0.
+    """
+    squares = {
+        number: jax.tree.map(jnp.square, params["layers"][number][str(plan.chain.candidates[0])])
+        for number in plan.searchable
+    }
+    kernels, expansions = [], []
+    widths = [jnp.zeros(len(plan.width_fractions))] * plan.stages
+    for number, own in squares.items():
+        stage, depthwise_kernel = plan.chain.layers[number].stage, own["depthwise"]["kernel"]
+        taps, channels = _centre(plan.kernels), _first(hidden_options(plan, number))
+        kernels.append(jnp.sum(depthwise_kernel * _added(taps), axis=(1, 2, 3)))
+        expansions.append(jnp.sum(jnp.sum(depthwise_kernel, axis=(0, 1)) * _added(channels), axis=-1))
+        added = _added(_first(channel_options(plan, stage)))
+        widths[stage - 1] += jnp.sum(jnp.sum(own["projection"]["kernel"], axis=0) * added, axis=-1)
+    found = {KERNEL: jnp.stack(kernels), EXPANSION: jnp.stack(expansions), WIDTH: jnp.stack(widths)}
+    found[RESOLUTION] = jnp.zeros((1, len(plan.resolutions)))
+    return {part: found[part] for part in plan.options}
+
+
 def superkernel_supernet(
     plan: Superkernel,
     images: Images,

@@ -127,10 +127,11 @@ def _one_option(record: RunRecord) -> list[Caution]:
             if value >= ONE_OPTION and _frequent(record, part, seed)[1] >= FEWEST_CHOICES
         }
         if shares:
-            names = " and ".join(dict.fromkeys(filter(None, (_frequent(record, part, seed)[0] for seed in shares))))
+            names = {seed: _frequent(record, part, seed)[0] for seed in shares}
+            agreed = next(iter(names.values())) if len(set(names.values())) == 1 else ""
             found.append(
                 Caution(
-                    f"One option{f', {names},' if names else ''} makes up {_listed(shares, _percent, record)} of the "
+                    f"One option{f', {agreed},' if agreed else ''} makes up {_listed(shares, _percent, record)} of the "
                     f"choices of the derived {named(record, part)}.",
                     "By chance that is rare: either the option is that much better everywhere, or the search prefers "
                     "it whatever stands around it.",
@@ -213,8 +214,8 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def _growth(values: np.ndarray) -> float:
-    """The last smoothed value over the smallest positive one before it; 0 where there is none."""
-    means = smoothed(values)
+    """The last smoothed magnitude over the smallest one before it; 0 where there is none."""
+    means = smoothed(np.abs(values))
     before = means[:-1][means[:-1] > 0]
     return float(means[-1] / before.min()) if len(before) and np.isfinite(means[-1]) else 0.0
 

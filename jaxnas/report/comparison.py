@@ -18,11 +18,11 @@ from jaxnas.report.lab_figures import draw, looks
 from jaxnas.report.markup import count, duration, figure, table, text
 from jaxnas.report.palette import ACCENT, INK, MUTED
 from jaxnas.report.shell import document, write_page
-from jaxnas.report.style import LAB_STYLE
+from jaxnas.report.style import COMPARISON_STYLE
 from jaxnas.report.svg import canvas, inline, panel, style
 
 Row = Mapping[str, Any]  # one method: see `render_comparison`
-WIDTH, LINE = 520.0, 30.0  # of the figure of all seeds, and the height of a method in it, in pixels
+WIDTH, LINE = 460.0, 30.0  # of the figure of all seeds, and the height of a method in it, in pixels
 LETTER = 6.8  # the width of a letter of a method's name, in pixels, with a reserve
 MARK = " (baseline)"
 
@@ -48,7 +48,7 @@ def render_comparison(title: str, rows: Sequence[Row], notes: Sequence[str] = ()
     ordered = _ordered(rows)
     paragraphs = "".join(f"<p>{text(note)}</p>" for note in notes)
     head = f'<header><div class="eyebrow">Comparison of methods</div><h1>{text(title)}</h1>{paragraphs}</header>'
-    return document(text(title), head + _table(ordered) + _figures(ordered), css=LAB_STYLE)
+    return document(text(title), head + _table(ordered) + _figures(ordered), css=COMPARISON_STYLE)
 
 
 def write_comparison(path: str | os.PathLike[str], title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> None:

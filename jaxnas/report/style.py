@@ -112,3 +112,11 @@ LAB_STYLE = (
 """
     f"@media print {{ {_curve_colors(0)} }}\n"
 )
+
+# Many columns of numbers: their names may wrap, methods' names may not.
+COMPARISON_STYLE = (
+    f"{LAB_STYLE}.wide th.number {{ white-space: normal; vertical-align: bottom; }}\n"
+    ".wide th:first-child { vertical-align: bottom; }\n"
+    ".wide td:first-child { white-space: nowrap; }\n"
+    ".wide th:last-child, .wide td:last-child { padding-right: 0; }\n"
+)

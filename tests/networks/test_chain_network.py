@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from configs.search import spaces
 from jaxnas.core.errors import UserError
 from jaxnas.costs.counting import Cost, network_cost
 from jaxnas.layers.convolution import channel_shuffle, grouped_pointwise
@@ -37,8 +38,14 @@ PLAN = chain_plan(**SETTINGS)
 SMALL = ChainNetwork(PLAN, PLAN.candidates, 3)
 RESIDUAL = Layer(4, 4, 1, "residual", 1)
 STRIDED = Layer(4, 6, 2, "strided", 1)
+
+
+def settings(constant):
+    return {field: value for field, value in getattr(spaces, constant).items() if field != "name"}
+
+
 FAMILIES = {
-    f"{name}{suffix.lower()}": (name, getattr(chain_families, f"{name.upper()}{suffix}"), size)
+    f"{name}{suffix.lower()}": (name, settings(f"{name.upper()}{suffix}"), size)
     for name, sizes in (
         ("nas_bench_macro", {"": 32, "_8": 8}),
         ("proxylessnas", {"": 224, "_32": 32, "_8": 8}),
@@ -423,7 +430,7 @@ def test_mistaken_settings(changes, message):
 
 def test_images_that_a_chain_shrinks_to_nothing():
     with pytest.raises(UserError, match="shrink images 32 times, which needs at least 32x32 pixels, not 28x28"):
-        chain_families.fbnet(Images(28, 28, 1, 10), **chain_families.FBNET)
+        chain_families.fbnet(Images(28, 28, 1, 10), **settings("FBNET"))
 
 
 def test_plans_and_operations_know_the_same_activations():

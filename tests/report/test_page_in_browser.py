@@ -6,9 +6,10 @@ import subprocess
 import numpy as np
 import pytest
 from fake_lab_record import make_lab_record
-from fake_record import make_record
+from fake_record import make_other_record, make_record
 from PIL import Image
 
+from jaxnas.report.comparison import write_comparison
 from jaxnas.report.lab_page import write_lab_report
 from jaxnas.report.page import write_report
 
@@ -16,8 +17,14 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the search path")
 
 
+ROWS = [
+    {"name": f"method {number}", "accuracies": [0.9, 0.91 + 0.01 * number], "seconds": 60.0 + number, "params": [1e6]}
+    for number in range(6)
+]
 PAGES = {
     "search": (3000, lambda path: write_report(path, make_record(seeds=(0, 1), epochs=3, nodes=2))),
+    "chain": (2400, lambda path: write_report(path, make_other_record("chain", epochs=4))),
+    "comparison": (700, lambda path: write_comparison(path, "Methods", ROWS, ["A note."])),
     "lab": (2000, lambda path: write_lab_report(path, make_lab_record())),
 }
 

@@ -1,0 +1,235 @@
+"""The family of superkernels: chains of MBConv blocks whose kernels and channels are masks of the widest network's.
+
+Settings: SINGLE_PATH (Stamoulis et al. 2019) and FBNETV2 (Wan et al. 2020) are for images of 224×224 pixels. Those
+ending in _32 have the same layers at a stride of 8 instead of 32; those ending in _8 are small ones of the same kind.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+
+from jaxnas.core.errors import UserError
+from jaxnas.core.types import Architecture, Array
+from jaxnas.networks.cell_network import Rate
+from jaxnas.networks.chain_components import block_components
+from jaxnas.networks.chain_network import ChainNetwork
+from jaxnas.networks.chain_operations import NormalizedConvolution
+from jaxnas.networks.family import Component, Family, Images, Term
+from jaxnas.networks.superkernel_supernet import subsampled, superkernel_supernet
+from jaxnas.spaces.chain import check_image_size, input_sizes
+from jaxnas.spaces.superkernel import (
+    EXPANSION,
+    KERNEL,
+    RESOLUTION,
+    WIDTH,
+    Superkernel,
+    allowed_expansions,
+    channel_options,
+    choice_names,
+    chosen_resolution,
+    concrete_chain,
+    concrete_layer,
+    starts_stage,
+    superkernel_plan,
+    superkernel_space,
+)
+
+Settings = Mapping[str, Any]
+Pieces = tuple[Component, ...]
+
+# The layers and channels of ProxylessNAS, as the paper has them: MobileNetV2's with more layers.
+SINGLE_PATH: Settings = {
+    "stem": 32,
+    "stem_stride": 2,
+    "first": 16,
+    "widths": (24, 40, 80, 96, 192, 320),
+    "depths": (4, 4, 4, 4, 4, 1),
+    "strides": (2, 2, 2, 1, 2, 1),
+    "head": 1280,
+    "kernels": (3, 5),
+    "expansions": (0, 3, 6),
+    "width_fractions": (1.0,),
+    "resolutions": (224,),
+}
+SINGLE_PATH_32: Settings = {**SINGLE_PATH, "stem_stride": 1, "strides": (1, 2, 2, 1, 2, 1), "resolutions": (32,)}
+SINGLE_PATH_8: Settings = {
+    **SINGLE_PATH_32,
+    "stem": 8,
+    "first": 8,
+    "widths": (12, 16),
+    "depths": (2, 3),
+    "strides": (1, 2),
+    "head": 32,
+    "resolutions": (8,),
+}
+# The stages, expansions and widest channels of the paper's largest space. Its widths are steps of 4 or 8 channels from
+# about a half to the whole, its expansions are steps of a half; squeeze-and-excitation and other activations are not
+# here, and the skipped block is FBNet's.
+FBNETV2: Settings = {
+    "stem": 16,
+    "stem_stride": 2,
+    "first": 16,
+    "widths": (28, 40, 96, 128, 216),
+    "depths": (3, 3, 3, 4, 4),
+    "strides": (2, 2, 2, 1, 2),
+    "head": 1984,
+    "kernels": (3, 5),
+    "expansions": (0, 0.75, 1.75, 2.75, 3.75),
+    "width_fractions": (0.5, 0.75, 1.0),
+    "resolutions": (160, 192, 224),
+}
+FBNETV2_32: Settings = {**FBNETV2, "stem_stride": 1, "strides": (1, 2, 2, 1, 2), "resolutions": (16, 24, 32)}
+FBNETV2_8: Settings = {
+    **FBNETV2_32,
+    "stem": 8,
+    "first": 8,
+    "widths": (12, 16),
+    "depths": (2, 2),
+    "strides": (1, 2),
+    "head": 32,
+    "expansions": (0, 1.5, 3),
+    "resolutions": (6, 8),
+}
+
+
+class Subsampled(nn.Module):
+    """A network that reads images at size × size pixels, subsampled as the supernet does."""
+
+    network: ChainNetwork
+    size: int
+
+    def __call__(self, images: Array, *, train: bool, drop_path_rate: Rate = 0.0) -> tuple[Array, None]:
+        """Images [b, h, w, c] -> what the network answers."""
+        return self.network(subsampled(images, self.size), train=train, drop_path_rate=drop_path_rate)
+
+
+def superkernel(
+    images: Images,
+    *,
+    stem: int,
+    stem_stride: int,
+    first: int,
+    widths: Sequence[int],
+    depths: Sequence[int],
+    strides: Sequence[int],
+    head: int,
+    kernels: Sequence[int],
+    expansions: Sequence[float],
+    width_fractions: Sequence[float],
+    resolutions: Sequence[int],
+) -> Family:
+    """Superkernels in a chain of stages; settings and errors: see `spaces.superkernel.superkernel_plan`.
+
+    Also raises UserError for resolutions above the size of the images, and for those that the strides shrink to less
+    than one pixel.
+    """
+    plan = superkernel_plan(
+        stem=stem,
+        stem_stride=stem_stride,
+        first=first,
+        widths=widths,
+        depths=depths,
+        strides=strides,
+        head=head,
+        kernels=kernels,
+        expansions=expansions,
+        width_fractions=width_fractions,
+        resolutions=resolutions,
+    )
+    _check_resolutions(plan, images)
+    space = superkernel_space(plan)
+
+    def network(architecture: Architecture, axis_name: str | None) -> nn.Module:
+        chain, size = concrete_chain(plan, architecture), chosen_resolution(plan, architecture)
+        blocks = tuple(layer.fixed for layer in chain.layers if layer.fixed is not None)  # all are
+        alone = ChainNetwork(chain, blocks, images.classes, axis_name)
+        return alone if (size, size) == (images.height, images.width) else Subsampled(alone, size)
+
+    return Family(
+        space=space,
+        supernet=functools.partial(superkernel_supernet, plan, images),
+        network=network,
+        terms=lambda: superkernel_terms(plan, images),
+        describe=space.canonical,
+        rows=choice_names(plan),
+    )
+
+
+def _check_resolutions(plan: Superkernel, images: Images) -> None:
+    """Raises UserError for resolutions that are too large for the images, or too small for the strides."""
+    least = min(images.height, images.width)
+    if plan.resolutions[-1] > least:
+        raise UserError(
+            f"resolutions hold {plan.resolutions[-1]}, but images have {images.height}x{images.width} pixels, which are "
+            f"subsampled only: take at most {least}."
+        )
+    for size in plan.resolutions:
+        check_image_size(plan.chain, size, size)
+
+
+def superkernel_terms(plan: Superkernel, images: Images) -> list[Term]:
+    """What choices decide: each searchable layer and, where widths or resolutions are chosen, stem and head.
+
+    A layer costs what its kernel, its expansion, the widths of its stage and of the one that it reads, and the
+    resolution make of it. The rest, at least the classifier, is the same for every architecture.
+    """
+    layers = [_layer_term(plan, number) for number in plan.searchable]
+    return [term for term in (_stem_term(plan, images), *layers, _head_term(plan)) if term.choices]
+
+
+def _term(plan: Superkernel, choices: Sequence[tuple[str, int]], pieces: Callable[..., Pieces]) -> Term:
+    """The term of pieces(option of each choice); a choice that the space does not have has option 0 and no axis."""
+    options = [len(plan.options.get(part, ())) if row >= 0 else 0 for part, row in choices]
+    entries = np.empty([max(1, count) for count in options], object)
+    for index in np.ndindex(entries.shape):
+        entries[index] = pieces(*index)
+    kept = tuple(choice for choice, count in zip(choices, options, strict=True) if count)
+    return Term(kept, entries.reshape([count for count in options if count]))
+
+
+def _layer_term(plan: Superkernel, number: int) -> Term:
+    """The block of one layer; the first of a stage reads the width of the stage before, the others that of their own."""
+    row, stage = plan.searchable.index(number), plan.chain.layers[number].stage
+    allowed = allowed_expansions(plan)[row]
+    sizes = [input_sizes(plan.chain, size, size)[number] for size in plan.resolutions]
+
+    def pieces(kernel: int, expansion: int, width: int, resolution: int, before: int | None = None) -> Pieces:
+        layer = concrete_layer(plan, number, kernel, expansion, width if before is None else before, width)
+        if layer.fixed is None or not allowed[expansion]:
+            return ()
+        return block_components(plan.chain, layer, layer.fixed, sizes[resolution])
+
+    choices = [(KERNEL, row), (EXPANSION, row), (WIDTH, stage - 1), (RESOLUTION, 0)]
+    return _term(plan, [*choices, (WIDTH, stage - 2)] if starts_stage(plan, number) else choices, pieces)
+
+
+def _stem_term(plan: Superkernel, images: Images) -> Term:
+    """The stem and the fixed block after it, which the resolution alone decides."""
+    chain = plan.chain
+
+    def pieces(resolution: int) -> Pieces:
+        size = plan.resolutions[resolution]
+        stem = NormalizedConvolution(chain.stem, 3, chain.stem_stride, chain.activation, None)
+        name = f"stem {images.channels}x{size}x{size} c{chain.stem} s{chain.stem_stride}"
+        found = [Component(name, stem, (size, size, images.channels))]
+        for layer, read in zip(chain.layers, input_sizes(chain, size, size), strict=False):
+            found += block_components(chain, layer, layer.fixed, read) if layer.fixed else ()
+        return tuple(found)
+
+    return _term(plan, [(RESOLUTION, 0)], pieces)
+
+
+def _head_term(plan: Superkernel) -> Term:
+    """The convolution before the classifier, which reads the last stage."""
+    chain, counts = plan.chain, channel_options(plan, plan.stages)
+
+    def pieces(width: int, resolution: int) -> Pieces:
+        height, columns = input_sizes(chain, plan.resolutions[resolution], plan.resolutions[resolution])[-1]
+        head = NormalizedConvolution(chain.head, 1, 1, chain.activation, None)
+        name = f"head {counts[width]}x{height}x{columns} c{chain.head}"
+        return (Component(name, head, (height, columns, counts[width])),)
+
+    return _term(plan, [(WIDTH, plan.stages - 1), (RESOLUTION, 0)], pieces)
