@@ -16,7 +16,7 @@ from jaxnas.core.errors import UserError, unknown
 from jaxnas.core.keys import named
 from jaxnas.evaluate.ranking import random_architectures, rank_correlation, shared_weights
 from jaxnas.evaluate.retrain import TrainingData
-from jaxnas.evaluate.tabular import Table, column, lookup, read_table, true_history, true_values
+from jaxnas.evaluate.tabular import Table, column, read_table, true_history, true_values
 from jaxnas.experiment import search
 from jaxnas.limits import FLAG, POSITIVE, TEXT, Config, Field, Limit
 from jaxnas.plan import Plan, plan
@@ -58,8 +58,9 @@ def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
 
     The searches run one after another; each continues where it was stopped, and a finished one is not run again. Then
     config.json, result.json, report.html and table.md are written. Where the config has a table, what every method
-    found is looked up there, and so is the order that the shared weights give random architectures. A random
-    architecture is trained once for all methods, by the run of the baseline, because it is the same for all.
+    found is looked up there (null where it is not listed), and the order that the shared weights give random
+    architectures is compared with the table's. The random architecture of a seed is the same for all methods, so that
+    only one run trains it: the one labelled "random", or else the first.
     Raises UserError, before the first search starts, for whatever is wrong with the config, its table or any of its
     searches, and Stopped when the process was asked to stop.
     """
@@ -107,11 +108,13 @@ def _check(config: Config) -> None:
             raise UserError(f"{name} must be {field.words}, not {value!r}.")
         if field.limit is not None and not field.limit.holds(value):
             raise UserError(f"{name} must be {field.limit.words}, not {value}.")
+    if not hasattr(config.base.get("retrain"), "items"):
+        raise UserError("the config lacks the field 'base.retrain', a group of fields.")
     if not config.methods:
         raise UserError("the comparison has no methods; give methods.LABEL.method for each.")
     if config.ranking.architectures and not config.table.path:
         raise UserError("ranking.architectures needs a table to look them up in; give table.path, or set it to 0.")
-    if not config.table.path and config.base.retrain.epochs == 0:
+    if not config.table.path and config.base.retrain.get("epochs") == 0:
         raise UserError("retrain.epochs is 0 and there is no table, so nothing could be compared; give table.path.")
 
 
@@ -134,7 +137,8 @@ def _run_config(config: Config, label: str) -> Config:
         except TypeError as error:  # a value of another type
             raise UserError(f"methods.{label} does not fit base: {str(error).rstrip('.')}.") from error
         first = BASELINE if BASELINE in config.methods else next(iter(config.methods))
-        run.retrain.random_baseline = run.retrain.random_baseline and label == first
+        if label != first and "random_baseline" in run.retrain:
+            run.retrain.random_baseline = False
     return run
 
 
@@ -249,7 +253,7 @@ def _conclude(
         rows[methods.index(BASELINE)]["is_baseline"] = True
     elif randoms:
         rows[-1]["is_baseline"] = True
-    rows.sort(key=lambda row: -statistics.fmean(row["true"] or [0.0]))
+    rows.sort(key=lambda row: -sum(value for value in row["true"] if np.isfinite(value)))
     notes = _notes(config, any_result, examples, truth)
     result = {
         "question": config.question,
@@ -262,7 +266,7 @@ def _conclude(
     write_text(folder / "table.md", markdown_table(rows))
     write_comparison(folder / "report.html", config.question, rows, notes)
     write_json(folder / "result.json", result)
-    return result
+    return read_json(folder / "result.json")
 
 
 def _row(
@@ -290,8 +294,9 @@ def _row(
         "is_baseline": False,
     }
     if truth is not None:
-        space, known = truth.table.space, column(*truth)
-        row["true"] = [lookup(truth.table, space.parse(text), *truth[1:]) for text in row["architectures"]]
+        known, parsed = column(*truth), [truth.table.space.parse(text) for text in row["architectures"]]
+        stacked = {part: np.stack([one[part] for one in parsed]) for part in truth.table.space.shapes}
+        row["true"] = true_values(truth.table, stacked, *truth[1:]).tolist()
         row["better_than"] = [float(np.mean(known < value)) for value in row["true"]]  # share of those listed
     return row
 

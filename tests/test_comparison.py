@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,17 +127,27 @@ def test_a_finished_comparison_is_not_run_again(finished, monkeypatch, capsys):
         compare(changed, workdir)
 
 
-def test_a_lost_report_is_made_again_without_searching(finished, monkeypatch):
+@pytest.mark.parametrize("listed", [4, 1])
+def test_a_lost_report_is_made_again_without_searching(listed, finished, tmp_path, monkeypatch):
+    """Also with a table that does not list everything that was found."""
     config, workdir, result = finished
-    before = (workdir / "report.html").read_bytes()
-    (workdir / "report.html").unlink()
-    monkeypatch.setattr(module, "plan", _only_once_for_each(module.plan, 2))
-    again = compare(config, workdir)
-    assert json.loads(json.dumps(again)) == json.loads(json.dumps(result))
-    assert (workdir / "report.html").read_bytes() == before
+    shutil.copytree(workdir, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink()
+    lines = [f"{text},{value}" for text, value in list(TRUE.items())[:listed]]
+    (tmp_path / "table.csv").write_text("\n".join(["architecture,accuracy", *lines]))
+    config = config.copy_and_resolve_references()
+    config.table.path = str(tmp_path / "table.csv")
+    monkeypatch.setattr(module, "plan", _limited(module.plan, 4))  # a plan before the first search, and one in each
+    again = compare(config, tmp_path / "run")
+    if listed == 4:
+        assert again == result
+        assert (tmp_path / "run" / "report.html").read_bytes() == (workdir / "report.html").read_bytes()
+    for row in again["rows"]:
+        expected = [TRUE[text] / 100 if text in list(TRUE)[:listed] else None for text in row["architectures"]]
+        assert row["true"] == pytest.approx(expected)
 
 
-def _only_once_for_each(plan, most):
+def _limited(plan, most):
     """`plan`, which may be called so many times: what was examined before is not examined again."""
     calls = []
 
@@ -195,6 +206,8 @@ def change(name, value):
         ("table.path", "", "ranking.architectures needs a table"),
         ("table.scale", 0.0, "table.scale must be above 0 and finite, not 0.0."),
         ("table.metrics", "x", "unknown config field 'table.metrics'; did you mean 'table.metric'?"),
+        ("base.retrain", None, "the config lacks the field 'base.retrain', a group of fields."),
+        ("base.retrain.random_baseline", None, "lacks the field 'retrain.random_baseline', True or False."),
         ("table", None, "the config lacks the field 'table', a group of fields."),
         ("ranking.images", -1, "ranking.images must be at least 0, not -1."),
         ("ranking.images", None, "the config lacks the field 'ranking.images', a whole number."),

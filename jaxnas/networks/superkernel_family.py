@@ -163,8 +163,8 @@ def _check_resolutions(plan: Superkernel, images: Images) -> None:
     least = min(images.height, images.width)
     if plan.resolutions[-1] > least:
         raise UserError(
-            f"resolutions hold {plan.resolutions[-1]}, but images have {images.height}x{images.width} pixels, which are "
-            f"subsampled only: take at most {least}."
+            f"resolutions go up to {plan.resolutions[-1]}, but images of {images.height}x{images.width} pixels can be "
+            f"subsampled only; take at most {least}."
         )
     for size in plan.resolutions:
         check_image_size(plan.chain, size, size)
@@ -191,7 +191,7 @@ def _term(plan: Superkernel, choices: Sequence[tuple[str, int]], pieces: Callabl
 
 
 def _layer_term(plan: Superkernel, number: int) -> Term:
-    """The block of one layer; the first of a stage reads the width of the stage before, the others that of their own."""
+    """The block of one layer; the first of a stage reads the width of the stage before, the others their own's."""
     row, stage = plan.searchable.index(number), plan.chain.layers[number].stage
     allowed = allowed_expansions(plan)[row]
     sizes = [input_sizes(plan.chain, size, size)[number] for size in plan.resolutions]

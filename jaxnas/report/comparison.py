@@ -149,7 +149,7 @@ def _table(rows: Sequence[Row]) -> str:
     for row, line in zip(rows, cells, strict=True):
         if row.get("is_baseline"):
             line[0] = f"<b>{text(row['name'])}</b>{MARK}"
-    sign = " ▾" if any(column.head.startswith("test") for column in columns) else ""
+    sign = "\N{NO-BREAK SPACE}▾" if any(column.head.startswith("test") for column in columns) else ""
     head = [column.head + (sign if column.head.startswith("test") else "") for column in columns]
     spread = any(len(set(_values(row, name))) > 1 for row in rows for name in ("accuracies", "true", "params"))
     means = " Numbers after ± are sample standard deviations over seeds." if spread else ""

@@ -162,7 +162,10 @@ def _entropies(record: RunRecord, part: str) -> str:
 
 def _curvature(record: RunRecord) -> str:
     values = np.asarray(record.history["curvature"], float)
-    series = [Series("", values, MUTED, True), Series("smoothed", np.stack([smoothed(row) for row in values]), ACCENT)]
+    series = [
+        Series("measured", values, MUTED, True),
+        Series("smoothed", np.stack([smoothed(row) for row in values]), ACCENT),
+    ]
     series = [one for one in series if _known(one.values)]
     svg = curves(series, "curvature", "Curvature of the validation loss in the logits", stages=record.stages)
     caption = "Dominant eigenvalue of the Hessian of the validation loss in the logits; strong: mean of five epochs."

@@ -49,14 +49,7 @@ def curves(
             axes.axhline(value * scale, color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
             ends.append((value * scale, f"{label} {form.format(value * scale)}", MUTED))
         for one in series:
-            values = np.where(np.isfinite(one.values), one.values, np.nan) * scale
-            epochs = np.arange(1, values.shape[1] + 1)
-            mean = _mean(values)
-            if len(values) > 1:
-                for row in values:
-                    axes.plot(epochs, row, color=one.color, linewidth=0.9, alpha=0.35)
-            look: dict[str, Any] = {"linestyle": "--" if one.dashed else "-", "linewidth": 2.2}
-            axes.plot(epochs, mean, color=one.color, marker="o", markersize=5, markevery=_alone(mean), **look)
+            mean = _draw_series(axes, one, scale)
             last = mean[np.isfinite(mean)][-1:]
             ends += [
                 (value, f"{one.label} {form.format(value) if valued else ''}".strip(), one.color) for value in last
@@ -133,6 +126,18 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.where(known.any(axis=0), np.where(known, values, 0).sum(axis=0), np.nan) / np.maximum(
         known.sum(axis=0), 1
     )
+
+
+def _draw_series(axes: Axes, one: Series, scale: float) -> np.ndarray:
+    """Draws every seed and the mean of all, values times `scale`; returns the mean [epochs], NaN where nothing is."""
+    values = np.where(np.isfinite(one.values), one.values, np.nan) * scale
+    epochs, mean = np.arange(1, values.shape[1] + 1), _mean(values)
+    if len(values) > 1:
+        for row in values:
+            axes.plot(epochs, row, color=one.color, linewidth=0.9, alpha=0.35)
+    look: dict[str, Any] = {"linestyle": "--" if one.dashed else "-", "linewidth": 2.2}
+    axes.plot(epochs, mean, color=one.color, marker="o", markersize=5, markevery=_alone(mean), **look)
+    return mean
 
 
 def _alone(values: np.ndarray) -> list[int]:

@@ -33,7 +33,8 @@ def restricted_skips(space: Space, logits: Logits, most: int, part: str = "norma
     def exclude_weakest(_: int, values: Array) -> Array:
         skips = space.decode({**logits, part: values})[part] == skip
         strength = jnp.where(skips, jax.nn.softmax(values)[:, skip], jnp.inf)
-        without = values.at[jnp.argmin(strength), skip].set(EXCLUDED)
+        # Below what was dropped before, which comes back where an edge has nothing else left.
+        without = values.at[jnp.argmin(strength), skip].set(2 * EXCLUDED)
         return jnp.where(jnp.sum(skips) > most, without, values)
 
     restricted = jax.lax.fori_loop(0, space.shapes[part][0], exclude_weakest, logits[part])

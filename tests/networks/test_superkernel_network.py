@@ -1,0 +1,344 @@
+"""Superkernels: one-hot gates cut the narrow network out of the widest, and costs add up exactly."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.core.errors import UserError
+from jaxnas.costs.counting import Cost, network_cost
+from jaxnas.networks import superkernel_family
+from jaxnas.networks.chain_supernet import chain_supernet
+from jaxnas.networks.family import Images
+from jaxnas.networks.superkernel_supernet import layer_masks, subsampled, superkernel_supernet
+from jaxnas.spaces.space import encode, random
+from jaxnas.spaces.superkernel import chosen_resolution, concrete_chain, superkernel_plan, superkernel_space
+
+IMAGES = Images(8, 8, 2, classes=3)
+SETTINGS = {
+    "stem": 4,
+    "stem_stride": 1,
+    "first": 4,
+    "widths": (4, 8),
+    "depths": (1, 3),
+    "strides": (1, 2),
+    "head": 6,
+    "kernels": (3, 5),
+    "expansions": (0, 1, 2.5),
+    "width_fractions": (1.0,),
+    "resolutions": (8,),
+}
+CHANGES = {
+    "single_path": {},
+    # The stages have equal channels, and so a residual between them, under some of their widths.
+    "widths": {"first": 0, "strides": (1, 1), "width_fractions": (0.5, 1.0), "kernels": (1, 3, 7)},
+    "fbnet_v2": {"width_fractions": (0.5, 0.75, 1.0), "expansions": (1, 2), "resolutions": (6, 8)},
+}
+FAMILIES = {
+    f"{name}{suffix}": (getattr(superkernel_family, f"{name}{suffix}"), size)
+    for name in ("SINGLE_PATH", "FBNETV2")
+    for suffix, size in {"": 224, "_32": 32, "_8": 8}.items()
+}
+
+
+@functools.cache
+def make(kind, **settings):
+    plan = superkernel_plan(**SETTINGS | CHANGES[kind])
+    return plan, superkernel_space(plan), superkernel_supernet(plan, IMAGES, **settings)
+
+
+@functools.cache
+def family_of(name):
+    settings, size = FAMILIES[name]
+    images = Images(size, size, 3, 10 if size < 224 else 1000)
+    return superkernel_family.superkernel(images, **settings), images
+
+
+@functools.cache
+def component_cost(name, module, input_shape):
+    del name
+    return network_cost(module, input_shape)
+
+
+def double(tree):
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
+
+
+def inputs(network, seed=0):
+    params = network.init(jax.random.key(seed))
+    keys = iter(jax.random.split(jax.random.key(seed + 1), 1000))
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params)
+    return double(params), jax.random.normal(jax.random.key(seed + 2), (4, *IMAGES.shape), jnp.float64)
+
+
+def soft_gates(space, seed=3):
+    logits = {part: jax.random.normal(jax.random.key(seed), shape) for part, shape in space.shapes.items()}
+    masked = {part: jnp.where(space.allowed[part], values, -1e9) for part, values in logits.items()}
+    return double(jax.tree.map(jax.nn.softmax, masked))
+
+
+def score(logits):
+    return jnp.sum(jnp.sin(logits))
+
+
+def value_and_gradients(network, params, gates, images):
+    def loss(params, gates):
+        logits = network.apply(params, gates, images)
+        return score(logits), logits
+
+    gradients, logits = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, gates)
+    return logits, *gradients
+
+
+def assert_close(actual, expected):
+    # Float64; sums in another order, and with zeros in between.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), actual, expected)
+
+
+def cut(plan, chain, params):
+    """The weights of the narrow chain: the first channels and the kernels' centres of the widest network's weights."""
+    name = str(plan.chain.candidates[0])
+    layers = []
+    for layer, own in zip(chain.layers, params["layers"], strict=True):
+        if layer.fixed.kind != "mbconv":
+            layers.append(own if layer.fixed.kind == "separable" else {})
+            continue
+        inner, edge = layer.fixed.hidden(layer.channels_in), (plan.kernels[-1] - layer.fixed.kernel) // 2
+        taps = slice(edge, edge + layer.fixed.kernel)
+        ranges = {
+            "expansion": (slice(layer.channels_in), slice(inner)),
+            "depthwise": (taps, taps, slice(inner)),
+            "projection": (slice(inner), slice(layer.channels)),
+        }
+        weights = {
+            part: {leaf: value[of if leaf == "kernel" else of[-1]] for leaf, value in own[name][part].items()}
+            for part, of in ranges.items()
+        }
+        layers.append({str(layer.fixed): weights})
+    head = params["head"] | {"kernel": params["head"]["kernel"][: chain.layers[-1].channels]}
+    return params | {"layers": layers, "head": head}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_one_hot_gates_cut_out_the_narrow_network(kind):
+    """Its logits and, zero elsewhere, its gradients; a chain of these blocks has no masks and no other weights."""
+    with jax.enable_x64(True):
+        plan, space, network = make(kind)
+        params, images = inputs(network)
+        run = jax.jit(functools.partial(value_and_gradients, network))
+        for seed in range(3):
+            architecture = random(space, jax.random.key(seed))
+            chain, size = concrete_chain(plan, architecture), chosen_resolution(plan, architecture)
+            narrow = chain_supernet(chain, IMAGES)
+            small = subsampled(images, size)
+
+            def loss(params, chain=chain, narrow=narrow, small=small):
+                logits = narrow.apply(cut(plan, chain, params), {}, small)
+                return score(logits), logits
+
+            gradient, expected = jax.jit(jax.grad(loss, has_aux=True))(params)
+            logits, params_bar, _ = run(params, double(encode(space, architecture)), images)
+            assert_close((logits, params_bar), (expected, gradient))
+
+
+@pytest.mark.parametrize(
+    ("widths", "adds"), [("0.5+0.5", 0.0), ("1+0.5", 1.0), ("0.5+1", 0.0), ("1+1", 0.0)], ids=lambda value: str(value)
+)
+def test_a_first_layer_adds_its_input_where_the_widths_are_equal(widths, adds):
+    """Stages of 2 or 4 and of 4 or 8 channels, one after the other at stride 1."""
+    plan, space, _ = make("widths")
+    text = f"kernel:3+3+3+3;expansion:1+1+0+1;width:{widths}"
+    gates = encode(space, space.parse(text))
+    assert [float(layer_masks(plan, number, gates).residual) for number in (1, 2, 3)] == [adds, 1.0, 1.0]
+
+
+def test_masks_are_sums_of_the_options_masks():
+    plan, _, _ = make("fbnet_v2")
+    gates = {
+        "kernel": jnp.full((4, 2), jnp.array([0.25, 0.5])),
+        "expansion": jnp.full((4, 2), jnp.array([0.5, 2.0])),
+        "width": jnp.array([[0.0, 0.0, 1.0], [1.0, 2.0, 4.0]]),
+    }
+    masks = layer_masks(plan, 2, gates)
+    ring = np.full((5, 5), 0.5)
+    ring[1:4, 1:4] = 0.75
+    np.testing.assert_array_equal(masks.kernel[..., 0], ring)
+    np.testing.assert_array_equal(masks.hidden, [2.5] * 4 + [2.0] * 4)
+    np.testing.assert_array_equal(masks.branch, [7, 7, 7, 7, 6, 6, 4, 4])
+    assert masks.residual == 0  # stride 2
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_soft_gates_have_the_gradient_of_differences(kind):
+    """Along one direction in all gates; recomputing changes nothing."""
+    with jax.enable_x64(True):
+        _, space, network = make(kind)
+        params, images = inputs(network)
+        gates = soft_gates(space)
+        logits, params_bar, gates_bar = value_and_gradients(network, params, gates, images)
+        again = value_and_gradients(make(kind, recompute=True)[2], params, gates, images)
+        assert_close(again, (logits, params_bar, gates_bar))
+        direction = {part: jax.random.normal(jax.random.key(5), shape) for part, shape in space.shapes.items()}
+        value = jax.jit(
+            lambda step: score(network.apply(params, jax.tree.map(lambda g, d: g + step * d, gates, direction), images))
+        )
+        # Fourth-order central differences: (1e-3)^4 beside rounding of 1e-16 / 1e-3, and kinks of ReLU6 within a step.
+        h = 1e-4
+        slope = (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
+        exact = sum(jnp.vdot(gates_bar[part], direction[part]) for part in gates)
+        np.testing.assert_allclose(exact, slope, rtol=1e-3)
+
+
+def test_gates_of_options_that_a_layer_does_not_have_change_nothing():
+    with jax.enable_x64(True):
+        _, space, network = make("single_path")
+        params, images = inputs(network)
+        gates = soft_gates(space)
+        noise = jnp.where(space.allowed["expansion"], 0.0, 17.0)
+        assert noise.sum() > 0
+        run = jax.jit(functools.partial(value_and_gradients, network))
+        expected = run(params, gates, images)
+        actual = run(params, gates | {"expansion": gates["expansion"] + noise}, images)
+        jax.tree.map(np.testing.assert_array_equal, actual, expected)
+        np.testing.assert_array_equal(expected[2]["expansion"][:, 0][~space.allowed["expansion"][:, 0]], 0.0)
+
+
+def test_a_path_runs_the_image_size_of_the_largest_gate_alone():
+    with jax.enable_x64(True):
+        _, space, network = make("fbnet_v2")
+        params, images = inputs(network)
+        gates = soft_gates(space) | {"resolution": jnp.array([[0.7, 0.0]])}
+        logits, params_bar, gates_bar = value_and_gradients(network, params, gates, images)
+        kept = gates_bar | {"resolution": gates_bar["resolution"] * jnp.array([[1.0, 0.0]])}
+        actual = value_and_gradients(make("fbnet_v2", paths=1)[2], params, gates, images)
+        assert_close(actual, (logits, params_bar, kept))
+
+
+def test_the_tree_of_active_weights_is_true_everywhere():
+    _, space, network = make("fbnet_v2")
+    active = network.active(encode(space, random(space, jax.random.key(0))))
+    assert jax.tree.structure(active) == jax.tree.structure(jax.eval_shape(network.init, jax.random.key(0)))
+    assert all(bool(leaf) for leaf in jax.tree.leaves(active))
+
+
+def test_importance_in_closed_form():
+    """All weights 2: four times the number of weights that an option adds."""
+    plan, space, network = make("widths")
+    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 2.0), jax.eval_shape(network.init, jax.random.key(0)))
+    importance = network.importance(params)
+    hidden = np.array([10, 10, 20, 20])  # 2.5 of 4, 4, 8 and 8
+    np.testing.assert_array_equal(importance["kernel"], 4 * np.outer(hidden, [0, 9 - 1, 49 - 9]))
+    np.testing.assert_array_equal(importance["expansion"], 4 * 49 * np.outer([4, 4, 8, 8], [0, 1, 1.5]))
+    np.testing.assert_array_equal(importance["width"], 4 * np.array([[0, 2 * 10], [0, 4 * (10 + 20 + 20)]]))
+    assert make("fbnet_v2")[2].importance(make("fbnet_v2")[2].init(jax.random.key(0)))["resolution"].shape == (1, 2)
+    assert {part: values.shape for part, values in importance.items()} == dict(space.shapes)
+
+
+def test_importance_is_learned_by_the_weights_that_a_gate_hides():
+    """So that an option that is off can come back (Stamoulis et al. 2019)."""
+    _, _, network = make("single_path")
+    params = network.init(jax.random.key(0))
+    gradient = jax.grad(lambda params: network.importance(params)["kernel"][0, 1])(params)
+    kernel, bar = (tree["layers"][1]["mbconv_k5_e2.5"]["depthwise"]["kernel"] for tree in (params, gradient))
+    ring = np.ones((5, 5, 1))
+    ring[1:4, 1:4] = 0
+    np.testing.assert_allclose(bar, 2 * kernel * ring, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "size", "rows"), [(4, 4, [0, 1, 2, 3]), (4, 2, [1, 3]), (8, 3, [1, 4, 6]), (5, 1, [2])]
+)
+def test_subsampling_takes_the_nearest_pixels(pixels, size, rows):
+    images = jnp.arange(2 * pixels * pixels * 3).reshape(2, pixels, pixels, 3)
+    np.testing.assert_array_equal(subsampled(images, size), images[:, rows][:, :, rows])
+
+
+def test_bare_gates_are_a_mistake():
+    with pytest.raises(UserError, match=r"method\.bare_gates has to be False"):
+        make("single_path", bare_gates=True)
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "message"),
+    [
+        (Images(8, 6, 3, 10), {}, "go up to 8, but images of 8x6 pixels .* at most 6"),
+        (Images(8, 8, 3, 10), {"resolutions": (1, 8)}, "at least 2x2 pixels, not 1x1"),
+    ],
+)
+def test_mistaken_resolutions(images, changes, message):
+    with pytest.raises(UserError, match=message):
+        superkernel_family.superkernel(images, **SETTINGS | changes)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_costs_are_those_of_the_chosen_pieces_and_a_constant(name):
+    """Exactly: a network costs what its terms' pieces do, and a rest that is the same for every architecture."""
+    family, images = family_of(name)
+    terms, bases = family.terms(), set()
+    for seed in range(4 if name.endswith("_8") else 2):
+        architecture = random(family.space, jax.random.key(seed))
+        whole = network_cost(family.network(architecture, None), images.shape)
+        pieces = [
+            component_cost(*piece)
+            for term in terms
+            for piece in term.pieces[tuple(int(architecture[part][row]) for part, row in term.choices)]
+        ]
+        bases.add(
+            Cost(
+                whole.params - sum(cost.params for cost in pieces),
+                whole.mult_adds - sum(cost.mult_adds for cost in pieces),
+            )
+        )
+    assert len(bases) == 1
+    base, classifier = bases.pop(), FAMILIES[name][0]["head"] * images.classes
+    if name.startswith("FBNETV2"):  # the head and what comes before the stages have terms, too
+        assert base == Cost(classifier + images.classes, classifier)
+
+
+def test_terms_have_an_axis_for_each_option():
+    for name in ("SINGLE_PATH_8", "FBNETV2_8"):
+        family, _ = family_of(name)
+        for term in family.terms():
+            assert term.pieces.shape == tuple(family.space.shapes[part][1] for part, _ in term.choices)
+            assert len(set(term.choices)) == len(term.choices)
+            for options in np.ndindex(term.pieces.shape):
+                have = all(
+                    family.space.allowed[part][row, option]
+                    for (part, row), option in zip(term.choices, options, strict=True)
+                )
+                skipped = any(
+                    part == "expansion" and option == 0 for (part, _), option in zip(term.choices, options, strict=True)
+                )
+                assert bool(term.pieces[options]) == (have and not skipped)
+
+
+def test_published_sizes():
+    """MobileNetV2 (Sandler et al. 2018) is the network of kernels 3 and expansions 6, as the space of chains has it."""
+    settings = superkernel_family.SINGLE_PATH | {"widths": (24, 32, 64, 96, 160, 320), "depths": (2, 3, 4, 3, 3, 1)}
+    images = Images(224, 224, 3, 1000)
+    family = superkernel_family.superkernel(images, **settings)
+    architecture = family.space.parse(f"kernel:{'+'.join('3' * 16)};expansion:{'+'.join('6' * 16)}")
+    assert network_cost(family.network(architecture, None), images.shape) == Cost(3_504_872, 300_774_272)
+    single_path, _ = family_of("SINGLE_PATH")
+    assert single_path.space.size == (2 * 2) ** 6 * (2 * 3) ** 15  # the first layers of six stages cannot be skipped
+
+
+@pytest.mark.parametrize("name", ["SINGLE_PATH", "FBNETV2"])
+def test_superkernels_for_small_images_are_the_large_ones_with_fewer_strides(name):
+    large, small = (family_of(variant)[0] for variant in (name, f"{name}_32"))
+    assert small.rows == large.rows and small.space.size == large.space.size
+
+
+def test_the_network_of_an_architecture_reads_subsampled_images():
+    family, images = family_of("FBNETV2_8")
+    text = "kernel:3+5+3+5;expansion:1.5+3+3+0;width:0.5+1;resolution:"
+    small, large = (family.network(family.space.parse(f"{text}{size}"), None) for size in (6, 8))
+    pixels = jax.random.normal(jax.random.key(0), (2, *images.shape))
+    variables = jax.jit(functools.partial(small.init, train=False))(jax.random.key(1), pixels)
+    inner = {name: tree["network"] for name, tree in variables.items()}
+    logits, auxiliary = small.apply(variables, pixels, train=False)
+    expected, _ = large.apply(inner, pixels[:, [0, 2, 3, 4, 6, 7]][:, :, [0, 2, 3, 4, 6, 7]], train=False)
+    np.testing.assert_array_equal(logits, expected)
+    assert auxiliary is None and logits.shape == (2, 10)
