@@ -253,7 +253,7 @@ def _conclude(
         rows[methods.index(BASELINE)]["is_baseline"] = True
     elif randoms:
         rows[-1]["is_baseline"] = True
-    rows.sort(key=lambda row: -sum(value for value in row["true"] if np.isfinite(value)))
+    rows.sort(key=lambda row: -_mean_true(row))
     notes = _notes(config, any_result, examples, truth)
     result = {
         "question": config.question,
@@ -299,6 +299,12 @@ def _row(
         row["true"] = true_values(truth.table, stacked, *truth[1:]).tolist()
         row["better_than"] = [float(np.mean(known < value)) for value in row["true"]]  # share of those listed
     return row
+
+
+def _mean_true(row: Mapping[str, Any]) -> float:
+    """The mean over the seeds whose architecture the table lists, 0 without any."""
+    known = [value for value in row["true"] if np.isfinite(value)]
+    return statistics.fmean(known) if known else 0.0
 
 
 def _notes(

@@ -17,7 +17,22 @@ WRONG_FIELDS = [
     ({"epochs": "many"}, "--config.epochs=many does not fit: the field holds a value of type int"),
     ({"data__name": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
     ({"method__name": "dart"}, "unknown method 'dart'; did you mean 'darts'?"),
-    ({"method__name": "gdas"}, "the method 'gdas' has no hessian, order and needs temperature"),
+    ({"method__name": "gdas"}, "the method 'gdas' needs draw, temperature, final_temperature, bare_gates; start from"),
+    ({"method__name": "random"}, "the method 'random' has no hessian, logits_learning_rate"),
+    (
+        {"space__name": "fbnet"},
+        "the space 'fbnet' has no channels, layers, nodes, operations, reduce_operations and needs",
+    ),
+    ({"cost__name": "size"}, "unknown cost 'size'; known are: latency, mult_adds, none, params."),
+    ({"cost__penalty__name": "power"}, "the penalty 'power' takes exponent, reference, but the config gives reference, weight."),
+    ({"cost__penalty__name": "cube"}, "unknown penalty 'cube'"),
+    ({"cost__penalty__weight": -1.0}, "cost.penalty.weight is -1.0, but has to be a number of at least 0."),
+    (
+        {"cost__name": "params", "cost__limit": 10.0},
+        "cost.limit is 10 parameters, which no architecture meets: those of this space have 145 to 1",
+    ),
+    ({"cost__name": "latency", "cost__table": "nowhere.csv"}, "the latency table 'nowhere.csv' cannot be read"),
+    ({"monitor__skips": -1}, "monitor.skips must be at least 0, not -1."),
     ({"method__order": 3}, "method.order must be 1 or 2, not 3."),
     ({"method__hessian": "exact"}, "unknown hessian 'exact'; known are: autodiff, finite_differences."),
     ({"space__name": "dart"}, "unknown space 'dart'; did you mean 'darts'?"),
@@ -102,6 +117,23 @@ def test_a_number_out_of_its_limits(field, value, limit, data, tmp_path, capsys)
         ("gdas", "method__weights_learning_rate", 0.0, "method.weights_learning_rate must be above 0"),
         ("random", "method__candidates", 9, "method.candidates is 9, which does not share 3 epochs equally"),
         ("darts_second_order", "method__hessian", "exact", "unknown hessian 'exact'"),
+        ("gdas", "method__draw", "uniform", "unknown draw 'uniform'; known are: gumbel, multinomial."),
+        ("snas", "method__credit", "reinforce", "unknown credit 'reinforce'; known are: pathwise, score."),
+        (
+            "pc_darts",
+            "method__partial",
+            3,
+            "space.channels 2 does not divide into 3 parts; the nearest that does is 3.",
+        ),
+        (
+            "p_darts",
+            "method__stage_operations",
+            "(3,2)",
+            "method.stage_operations has 2 entries, but method.stage_layers",
+        ),
+        ("p_darts", "method__stage_dropout", "(0.0,1.0,0.1)", "method.stage_dropout[1] must be at least 0 and below 1"),
+        ("composed", "method__sampler", "gumbel", "unknown sampler 'gumbel'; did you mean 'gumbel_softmax'?"),
+        ("composed", "method__estimator", "reinforce", "unknown estimator 'reinforce'"),
     ],
 )
 def test_a_wrong_setting_of_another_method(method, field, value, message, data, tmp_path, capsys):
@@ -113,6 +145,25 @@ def test_a_wrong_setting_of_another_method(method, field, value, message, data, 
 def test_wrong_arrays(arrays, message, tmp_path, capsys):
     path = write_data(tmp_path / "wrong.npz", **arrays)
     assert_refused(arguments(tmp_path / "run", path), tmp_path / "run", message, capsys)
+
+
+TABLE = "# jaxnas latency table, version 1\n# units: ms\ncomponent,milliseconds,spread\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TABLE + "conv 1x1 2x4x4 s1,0.1,\n", "lacks"),
+        (TABLE + "max_pool_3x3 2x4x4 s1,-0.1,\n", "line 4 of the latency table "),
+        (TABLE + "max_pool_3x3 2x4x4 s1,nan,\n", "line 4 of the latency table "),
+        ("component,milliseconds\nmax_pool_3x3 2x4x4 s1,0.1\n", "does not say its version"),
+    ],
+    ids=["another space's", "negative", "not a number", "no version"],
+)
+def test_a_wrong_latency_table(text, message, data, tmp_path, capsys):
+    (tmp_path / "table.csv").write_text(text)
+    fields = {"cost__name": "latency", "cost__table": tmp_path / "table.csv"}
+    assert_refused(arguments(tmp_path / "run", data, **fields), tmp_path / "run", message, capsys)
 
 
 def test_a_config_of_another_kind(data, tmp_path, capsys):

@@ -15,9 +15,9 @@ from jaxnas.report.record import NONE, RunRecord, noun
 MOST_IDENTITIES = 0.5
 # Half, as for identities: pools have no weights either, and win for the same reason.
 MOST_POOLS = 0.5
-# Six of eight choices agree by chance, among seven options, in one of 800 architectures; of fewer than four choices,
-# three agree in every fourteenth.
-ONE_OPTION, FEWEST_CHOICES = 0.75, 4
+# Three quarters are far from an even mixture, but where choices or options are few that happens by itself: so it has to
+# be rarer than one in ten among architectures drawn evenly. Six of eight choices among seven options are one in 800.
+ONE_OPTION, FEWEST_CHOICES, BY_CHANCE = 0.75, 4, 0.1
 # Less than a twentieth of the entropy of a fair choice is a decision; weights that have seen a quarter of the epochs
 # are too young to base it on.
 DECIDED, EARLY = 0.05, 0.25
@@ -120,26 +120,40 @@ def _pools(record: RunRecord) -> list[Caution]:
 
 def _one_option(record: RunRecord) -> list[Caution]:
     found = []
-    for part in record.options:
-        shares = {
-            seed: value
-            for seed, value in _last(record, f"dominant/{part}").items()
-            if value >= ONE_OPTION and _frequent(record, part, seed)[1] >= FEWEST_CHOICES
-        }
+    for part, options in record.options.items():
+        kinds = sum(option != NONE for option in options)
+        shares, chances, names = {}, [], set()
+        for seed, share in _last(record, f"dominant/{part}").items():
+            name, made = _frequent(record, part, seed)
+            chance = chance_of_agreement(made, round(share * made), kinds)
+            if share >= ONE_OPTION and made >= FEWEST_CHOICES and chance <= BY_CHANCE:
+                shares[seed] = share
+                chances.append(chance)
+                names.add(name)
         if shares:
-            names = {seed: _frequent(record, part, seed)[0] for seed in shares}
-            agreed = next(iter(names.values())) if len(set(names.values())) == 1 else ""
+            name = f", {names.pop()}," if len(names) == 1 and "" not in names else ""
             found.append(
                 Caution(
-                    f"One option{f', {agreed},' if agreed else ''} makes up {_listed(shares, _percent, record)} of the "
-                    f"choices of the derived {named(record, part)}.",
-                    "By chance that is rare: either the option is that much better everywhere, or the search prefers "
-                    "it whatever stands around it.",
+                    f"One option{name} makes up {_listed(shares, _percent, record)} of the choices of the derived "
+                    f"{named(record, part)}.",
+                    f"Among architectures drawn evenly at most {100 * max(chances):.2g} % are so uniform: either the "
+                    "option is that much better everywhere, or the search prefers it whatever stands around it.",
                     "Compare with a network of this option alone and with the random baseline; try several seeds, or "
                     "the search without this option.",
                 )
             )
     return found
+
+
+def chance_of_agreement(choices: int, agreeing: int, options: int) -> float:
+    """The probability, at most, that so many of the choices agree when each is drawn evenly from the options.
+
+    The sum over options of each one's binomial tail, an upper bound that is exact above half of the choices.
+    """
+    tail = sum(
+        math.comb(choices, number) * (options - 1) ** (choices - number) for number in range(agreeing, choices + 1)
+    )
+    return min(1.0, options * tail / options**choices)
 
 
 def _frequent(record: RunRecord, part: str, seed: int) -> tuple[str, int]:

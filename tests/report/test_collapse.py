@@ -1,11 +1,13 @@
 """Warnings: each where its threshold is passed and nowhere else, with the figures that it rests on."""
 
+import itertools
+
 import numpy as np
 import pytest
 from fake_record import make_other_record, make_record
 from parsed_page import Page
 
-from jaxnas.report.collapse import SMOOTHED, cautions, smoothed, warnings_box
+from jaxnas.report.collapse import SMOOTHED, cautions, chance_of_agreement, smoothed, warnings_box
 from jaxnas.report.page import render
 from jaxnas.report.record import RunRecord
 
@@ -19,7 +21,7 @@ def record(epochs=8, seeds=(0,), config=None, **history):
         for name, values in history.items()
     }
     result = {"method": "m", "data": "d", "space": "s", "seeds": list(seeds)}
-    rows = {"normal": [f"choice {number}" for number in range(4)]}
+    rows = {"normal": [f"choice {number}" for number in range(8)]}
     return RunRecord({"epochs": epochs} | (config or {}), result, repeated, {"normal": OPTIONS}, (), rows, {})
 
 
@@ -67,10 +69,22 @@ def test_an_entropy_that_falls_late_or_was_never_there_is_no_collapse():
 
 
 def test_few_choices_may_agree():
-    architecture = np.tile([3, 3, 3, 0], (8, 1))  # three edges are there
+    architecture = np.tile([3, 3, 3, 0, 0, 0, 0, 0], (8, 1))  # three edges are there
     assert cautions(record(dominant__normal=rising(1.0), architecture__normal=architecture)) == ()
-    (caution,) = cautions(record(dominant__normal=rising(1.0), architecture__normal=np.full((8, 4), 3)))
+    (caution,) = cautions(record(dominant__normal=rising(1.0), architecture__normal=np.full((8, 8), 3)))
     assert "One option, conv, makes up 100 %" in caution.seen
+
+
+def test_choices_between_two_options_agree_by_chance():
+    few = record(dominant__normal=rising(0.75))._replace(options={"normal": ("3x3", "5x5")})
+    assert cautions(few) == ()
+
+
+@pytest.mark.parametrize(("choices", "agreeing", "options"), [(4, 3, 2), (5, 4, 3), (6, 6, 3), (3, 2, 4)])
+def test_the_chance_of_agreement_is_the_share_of_all_architectures(choices, agreeing, options):
+    every = list(itertools.product(range(options), repeat=choices))
+    share = sum(max(map(one.count, one)) >= agreeing for one in every) / len(every)
+    assert chance_of_agreement(choices, agreeing, options) == pytest.approx(share, rel=1e-12)
 
 
 def test_figures_name_their_seeds_where_there_are_several():
@@ -88,7 +102,7 @@ def test_a_curvature_that_changes_its_sign_alone_and_a_short_search_say_nothing(
 
 
 def test_one_option_is_named_where_the_seeds_agree():
-    several = record(seeds=(0, 1), dominant__normal=rising(1.0), architecture__normal=np.full((8, 4), 3))
+    several = record(seeds=(0, 1), dominant__normal=rising(1.0), architecture__normal=np.full((8, 8), 3))
     assert "One option, conv, makes up 100 % (seed 0), 100 % (seed 1)" in cautions(several)[0].seen
     several.history["architecture/normal"][1] = 2
     assert "One option makes up" in cautions(several)[0].seen
