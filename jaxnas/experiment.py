@@ -18,8 +18,9 @@ from jaxnas.core.types import Architecture, Array
 from jaxnas.costs.constraints import derive_within
 from jaxnas.costs.counting import network_cost
 from jaxnas.evaluate.retrain import TrainingData, accuracy_on, evaluate
+from jaxnas.evaluate.tabular import column, true_history, true_values
 from jaxnas.limits import Config
-from jaxnas.plan import Plan, plan
+from jaxnas.plan import Plan, Truth, plan
 from jaxnas.report.page import write_report
 from jaxnas.report.record import RunRecord
 from jaxnas.search.monitor import sound
@@ -88,7 +89,8 @@ def _run(session: Session) -> Mapping[str, Any]:
     if made.price is not None and made.price.limit:
         found = _within_limit(made, final, found)
     chosen = {seed: {"found": jax.tree.map(lambda leaf, i=i: leaf[i], found)} for i, seed in enumerate(made.seeds)}
-    variants = jax.vmap(lambda state: method.variants(sound(state)))(final) if method.variants else {}
+    of_state = method.variants
+    variants = {} if of_state is None else jax.vmap(lambda state: of_state(sound(state)))(final)
     _announce(session, {seed: of_seed["found"] for seed, of_seed in chosen.items()}, variants)
     if made.config["retrain"]["random_baseline"]:
         for seed, of_seed in chosen.items():
@@ -100,9 +102,11 @@ def _run(session: Session) -> Mapping[str, Any]:
             one = _train_architecture(session, architecture, seed, kind)
             if made.recipe.epochs == 0 and method.child is not None:
                 inherited = _inherited_accuracy(made, method.child, state, architecture)
-                one = one._replace(entry=one.entry | {"inherited_accuracy": inherited})
+                one = one._replace(entry={**one.entry, "inherited_accuracy": inherited})
             trained[kind].append(one)
     result = _result(made, searched, trained)
+    if made.truth is not None:
+        result["table_metric"] = made.truth.metric
     history = {name: np.asarray(values) for name, values in searched.run.history.items()}
     record = RunRecord(
         config=made.config,
@@ -111,6 +115,11 @@ def _run(session: Session) -> Mapping[str, Any]:
         options=made.space.options,
         edges=cell_edges(made.config["space"]["nodes"]) if set(made.space.options) == set(PARTS) else (),
         rows=made.family.rows,
+        stages=[(stage.task.name, stage.task.epochs) for stage in made.stages] if len(made.stages) > 1 else (),
+        found={part: np.asarray(values) for part, values in found.items()},
+        true={} if made.truth is None else {"accuracy": true_history(made.truth.table, history, *made.truth[1:])},
+        table={} if made.truth is None else _table_levels(made.truth),
+        cost_unit="ms" if made.price is not None and made.price.unit == "ms" else "",
         retraining={
             kind: _stacked([one.history for one in entries])
             for kind, entries in trained.items()
@@ -120,6 +129,12 @@ def _run(session: Session) -> Mapping[str, Any]:
     write_report(session.folder / "report.html", record)
     write_json(session.folder / "result.json", result)
     return result
+
+
+def _table_levels(truth: Truth) -> dict[str, float]:
+    """What the report compares true accuracies with."""
+    values = column(*truth)
+    return {"best": float(values.max()), "mean": float(values.mean())}
 
 
 def _within_limit(made: Plan, final: SearchState, found: Architecture) -> Architecture:
@@ -190,14 +205,18 @@ def _train_architecture(session: Session, architecture: Architecture, seed: int,
     """
     made = session.made
     image_shape = made.dataset.x_test.shape[1:]
-    entry = {
+    entry: dict[str, Any] = {
         "genotype": made.family.describe(architecture),
         "architecture": made.space.canonical(architecture),
         "cost": network_cost(made.family.network(architecture, None), image_shape)._asdict(),
         "retrained_accuracy": None,
     }
-    if made.price is not None:
-        entry["priced"] = {"cost": float(made.price.cost(encode(made.space, architecture))), "unit": made.price.unit}
+    if made.truth is not None:
+        table, metric, scale = made.truth
+        true = float(true_values(table, {p: np.asarray(a) for p, a in architecture.items()}, metric, scale))
+        entry["true_accuracy"] = true if np.isfinite(true) else None  # the table may not list it
+    if made.price is not None and made.price.unit == "ms":
+        entry["cost"] = entry["cost"] | {"latency_ms": float(made.price.cost(encode(made.space, architecture)))}
     if made.recipe.epochs == 0:
         return Trained(entry, {}, {"compile": 0.0, "run": 0.0})
     network, task = made.training(architecture, f"{kind}_seed_{seed}")

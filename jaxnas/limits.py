@@ -64,6 +64,9 @@ FIELDS = {
     "cost.table": TEXT,
     "cost.limit": _number(_at_least(0)),  # 0: whatever it costs
     "cost.penalty.name": TEXT,
+    "table.path": TEXT,
+    "table.metric": TEXT,
+    "table.scale": _number(POSITIVE),
     "monitor.skips": _integer(_at_least(0)),  # 0: never stop because of identities
     "monitor.curvature": FLAG,
     "monitor.curvature_growth": _number(_at_least(0)),  # 0: never stop because of the curvature
@@ -193,8 +196,9 @@ def _check_field(values: Mapping[str, Any], name: str, field: Field) -> None:
         raise UserError(f"{name} must be {field.words}, not {value!r}.")
     if field.limit is not None and not field.limit.holds(value):
         raise UserError(f"{name} must be {field.limit.words}, not {value}.")
-    for number, one in enumerate(value if field.entry else ()):
-        _check_field({f"{name}[{number}]": one}, f"{name}[{number}]", field.entry)
+    if field.entry is not None and isinstance(value, tuple | list):
+        for number, one in enumerate(value):
+            _check_field({f"{name}[{number}]": one}, f"{name}[{number}]", field.entry)
 
 
 def _flat(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,12 +17,14 @@ from flax import linen as nn
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.types import Architecture, Array, PyTree, Space
 from jaxnas.costs.constraints import attainable
+from jaxnas.costs.latency import latency_cost, read_latency_table
 from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm
 from jaxnas.costs.terms import ExpectedCost, mult_adds_cost, params_cost
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.sources import Dataset, load
 from jaxnas.evaluate.retrain import Recipe, training_task
+from jaxnas.evaluate.tabular import Table, column, read_table
 from jaxnas.limits import Config, check_fields
 from jaxnas.methods import METHODS, Arch, Method, Setup, Stage, Weights
 from jaxnas.networks.families import FAMILIES
@@ -58,6 +60,14 @@ class Price(NamedTuple):
     limit: float
 
 
+class Truth(NamedTuple):
+    """True accuracies from a table: a metric of it, and the factor that makes fractions of its values."""
+
+    table: Table
+    metric: str
+    scale: float
+
+
 class Plan(NamedTuple):
     """Everything that a run needs.
 
@@ -73,6 +83,7 @@ class Plan(NamedTuple):
     devices: Devices
     stages: tuple[PlannedStage, ...]
     price: Price | None
+    truth: Truth | None
     recipe: Recipe
     augmentation: Augmentation
     cadence: Cadence
@@ -136,6 +147,7 @@ def plan(config: Config) -> Plan:
         devices=devices,
         stages=(),
         price=price,
+        truth=_truth(config, family.space),
         recipe=Recipe(**{name: config.retrain[name] for name in Recipe._fields}),
         augmentation=_augmentation(config, dataset, config.retrain.cutout),
         cadence=Cadence(config.checkpoint.every_steps, config.checkpoint.every_seconds),
@@ -157,17 +169,11 @@ def _method(config: Config, build_method: Callable[..., Method | tuple[Stage, ..
 
 def _price(config: Config, family: Family, images: Images) -> Price | None:
     """The cost that the search counts, checked against what architectures of the space can cost; None for none."""
-
-    def latency() -> ExpectedCost:
-        from jaxnas.costs.latency import latency_cost, read_latency_table
-
-        return latency_cost(family, images, read_latency_table(config.cost.table))
-
     costs: Mapping[str, Callable[[], tuple[ExpectedCost | None, str]]] = {
         "none": lambda: (None, ""),
         "params": lambda: (params_cost(family, images), "parameters"),
         "mult_adds": lambda: (mult_adds_cost(family, images), "mult-adds"),
-        "latency": lambda: (latency(), "ms"),
+        "latency": lambda: (latency_cost(family, images, read_latency_table(config.cost.table)), "ms"),
     }
     cost, unit = choose("cost", config.cost.name, costs)()
     build = choose("penalty", config.cost.penalty.name, PENALTIES)
@@ -197,6 +203,14 @@ def _price(config: Config, family: Family, images: Images) -> Price | None:
 TARGETS = ("threshold", "target")  # settings of penalties that an architecture is meant to meet
 
 
+def _truth(config: Config, space: Space) -> Truth | None:
+    if not config.table.path:
+        return None
+    truth = Truth(read_table(config.table.path, space), config.table.metric, config.table.scale)
+    column(*truth)  # an unknown metric is found now
+    return truth
+
+
 def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[PlannedStage, ...]:
     """Every stage with its task, rehearsed in turn on the shapes that the one before it ends with."""
     network = made.family.network(random(made.space, jax.random.key(0)), None)
@@ -205,7 +219,7 @@ def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[Plan
     images = jnp.zeros((1, *made.dataset.x_train.shape[1:]))
     jax.eval_shape(lambda key: network.init(key, images, train=False), jax.random.key(0))
     arrays = (made.dataset.x_train, made.dataset.y_train, *made.halves)
-    data = SearchData(*(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays))
+    data: Any = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]
     limits = Limits(config.monitor.skips, config.monitor.curvature_growth)
     measure = None
     if config.monitor.curvature or limits.curvature:
@@ -224,7 +238,7 @@ def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[Plan
             limits=limits,
             curvature=measure,
         )
-        shapes = rehearse(task, data, before)
+        shapes = rehearse(task, SearchData(*data), before)
         planned.append(PlannedStage(stage.method, task, shapes))
         before = shapes.learner
     return tuple(planned)

@@ -57,5 +57,5 @@ if __name__ == "__main__":
     from jaxnas.core.cli import Flag, main
 
     workdir = Flag("the directory of the run, made if missing; one that holds a run is continued")
-    groups = ("method", "space", "cost", "monitor", "data", "retrain", "checkpoint")
+    groups = ("method", "space", "cost", "table", "monitor", "data", "retrain", "checkpoint")
     sys.exit(main(run, description=__doc__ or "", flags={"workdir": workdir}, fields=groups))

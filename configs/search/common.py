@@ -138,6 +138,11 @@ def cifar10(space: Mapping[str, Any] = spaces.DARTS) -> ConfigDict:
                 "limit": 0.0,  # the most that what is derived may cost; 0: whatever it costs
                 "penalty": {"name": "relative", "weight": 0.1, "reference": 1e6},
             },
+            "table": {
+                "path": "",  # a CSV file of true accuracies, architecture,METRIC,...: the report then shows them
+                "metric": "",
+                "scale": 0.01,  # makes fractions of the table's percentages
+            },
             "monitor": {
                 "skips": 0,  # stop once the derived normal cell has more identities than this; 0: never
                 "curvature": False,  # measure the curvature of the validation loss in the logits after every epoch

@@ -108,7 +108,7 @@ MNASNET_8 = {
     "candidates": ("separable_k3", "mbconv_k3_e3", "mbconv_k3_e3_se", "mbconv_k5_e3"),
 }
 
-# Single-Path NAS: kernels and expansions of MobileNetV2's layers. FBNetV2 searches widths, too.
+# The layers and channels of ProxylessNAS, as Single-Path NAS has them: MobileNetV2's with more layers.
 SINGLE_PATH = {
     "name": "superkernel",
     "stem": 32,
@@ -121,22 +121,46 @@ SINGLE_PATH = {
     "kernels": (3, 5),
     "expansions": (0.0, 3.0, 6.0),
     "width_fractions": (1.0,),
+    "resolutions": (224,),
 }
-SINGLE_PATH_32 = {**SINGLE_PATH, "stem_stride": 1, "strides": (1, 2, 2, 1, 2, 1)}
+SINGLE_PATH_32 = {**SINGLE_PATH, "stem_stride": 1, "strides": (1, 2, 2, 1, 2, 1), "resolutions": (32,)}
 SINGLE_PATH_8 = {
     **SINGLE_PATH_32,
+    "stem": 8,
+    "first": 8,
+    "widths": (12, 16),
+    "depths": (2, 3),
+    "strides": (1, 2),
+    "head": 32,
+    "resolutions": (8,),
+}
+
+# The stages, expansions and widest channels of FBNetV2's largest space. Its widths are steps of 4 or 8 channels from
+# about a half to the whole, its expansions steps of a half; squeeze-and-excitation and other activations are not here,
+# and the skipped block is FBNet's.
+FBNET_V2 = {
+    "name": "superkernel",
+    "stem": 16,
+    "stem_stride": 2,
+    "first": 16,
+    "widths": (28, 40, 96, 128, 216),
+    "depths": (3, 3, 3, 4, 4),
+    "strides": (2, 2, 2, 1, 2),
+    "head": 1984,
+    "kernels": (3, 5),
+    "expansions": (0.0, 0.75, 1.75, 2.75, 3.75),
+    "width_fractions": (0.5, 0.75, 1.0),
+    "resolutions": (160, 192, 224),
+}
+FBNET_V2_32 = {**FBNET_V2, "stem_stride": 1, "strides": (1, 2, 2, 1, 2), "resolutions": (16, 24, 32)}
+FBNET_V2_8 = {
+    **FBNET_V2_32,
     "stem": 8,
     "first": 8,
     "widths": (12, 16),
     "depths": (2, 2),
     "strides": (1, 2),
     "head": 32,
-    "expansions": (0.0, 2.0, 4.0),
+    "expansions": (0.0, 1.5, 3.0),
+    "resolutions": (6, 8),
 }
-FBNET_V2 = {
-    **SINGLE_PATH,
-    "expansions": (0.0, 0.75, 1.5, 3.0, 4.5, 6.0),
-    "width_fractions": (0.4, 0.6, 0.8, 1.0),
-}
-FBNET_V2_32 = {**FBNET_V2, "stem_stride": 1, "strides": (1, 2, 2, 1, 2, 1)}
-FBNET_V2_8 = {**SINGLE_PATH_8, "width_fractions": (0.5, 0.75, 1.0)}

@@ -4,6 +4,9 @@ The cost is a sum over pieces, as in ProxylessNAS (Cai, Zhu & Han 2019, section 
 3.3). A table is a small CSV file: comments that begin with "#" and say what was measured, a header, and a row for each
 piece. The row "rest" is what whole networks take beyond their pieces; it may be negative where a network overlaps them.
 
+A sum cannot know what a compiler leaves out: in NAS-Bench-201 an edge between two nodes of which one is cut off by
+`none` takes no time in a network, and is counted all the same. Chains have no such edges.
+
     # jaxnas latency table, version 1
     # device: cpu
     # family: proxylessnas

@@ -89,22 +89,25 @@ def _batch(key: Key, size: int) -> Batch:
     return Batch(jax.random.normal(key, (size, SIZE, SIZE, 3)), jnp.arange(size) % CLASSES)
 
 
-def search_steps(evaluation: str, batch_size: int) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+def search_steps(paths: int | None, batch_size: int) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     """The two updates of a search, {"weight step", "architecture step"}: function and arguments of each.
 
-    evaluation: "auto" is first-order DARTS, "single_path" is GDAS.
+    paths: None is first-order DARTS, 1 is GDAS.
     """
-    network = cell_supernet(channels=CHANNELS, layers=LAYERS, classes=CLASSES, evaluation=evaluation)
+    network = cell_supernet(channels=CHANNELS, layers=LAYERS, classes=CLASSES, paths=paths)
     loss = classification(network)
     weights = sgd(0.025, momentum=0.9, weight_decay=3e-4, clip=5.0)
     sampler = categorical.softmax()
-    if evaluation == "single_path":
+    if paths:
         weights = skip_inactive(weights)
         sampler = categorical.gumbel_straight_through(lambda count: 1.0)
     logits = adam(3e-4, b1=0.5, b2=0.999, weight_decay=1e-3)
     params = jax.jit(network.init)(jax.random.key(0))
     values = {part: jnp.zeros(shape) for part, shape in cell_space().shapes.items()}
-    state = SearchState(jnp.zeros((), jnp.int32), params, weights.init(params), values, logits.init(values), ())
+    allowed = {part: jnp.ones(shape, bool) for part, shape in cell_space().shapes.items()}
+    state = SearchState(
+        jnp.zeros((), jnp.int32), params, weights.init(params), values, logits.init(values), allowed, ()
+    )
     batches = Batches(_batch(jax.random.key(1), batch_size), _batch(jax.random.key(2), batch_size))
     arguments = (jax.random.key(3), state, batches)
     return {
@@ -136,7 +139,7 @@ def call_overhead() -> float:
     The state is that of the full supernet; the step is one small matrix product, so that the calls, not the steps,
     are what is timed: the time of a call of one step less the time that a step takes within a long call.
     """
-    (_, (_, state, _)), *_ = search_steps("auto", 1).values()
+    (_, (_, state, _)), *_ = search_steps(None, 1).values()
 
     def step(key, learner, data, order, position):
         product = data @ data
@@ -148,7 +151,7 @@ def call_overhead() -> float:
         steps_per_epoch=1000,
         devices=Devices(),
         branches=False,
-        init=lambda key: state,
+        init=lambda key, before: state,
         begin_epoch=lambda key, epoch: epoch,
         step=step,
         finish_epoch=lambda key, learner, data, epoch: (learner, {}),
@@ -185,10 +188,10 @@ def supernet_suite(batch_sizes: Sequence[int]) -> dict[str, Any]:
     rows = []
     for size in batch_sizes:
         flops = supernet_flops(size)
-        for evaluation, label in (("auto", fast), ("single_path", "single path")):
-            for name, (function, arguments) in search_steps(evaluation, size).items():
+        for paths, label in ((None, fast), (1, "single path")):
+            for name, (function, arguments) in search_steps(paths, size).items():
                 one = measure(f"{name}, {label}, batch {size}", function, *arguments)
-                share = flops / one.call / rate if name == "weight step" and evaluation == "auto" else None
+                share = flops / one.call / rate if name == "weight step" and paths is None else None
                 rows.append({**one._asdict(), "per_image": one.call / size, "share_of_matrix_product": share})
     return {
         "matrix_product_gflops": rate / 1e9,

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 import optax
 
 from jaxnas.core.errors import UserError, choose
-from jaxnas.core.types import GradEstimator, Sampler
+from jaxnas.core.types import Array, Gates, GradEstimator, Metrics, Sampler
 from jaxnas.estimators.coordinate import coordinate_differences
 from jaxnas.estimators.nes import nes
 from jaxnas.estimators.pathwise import pathwise
 from jaxnas.estimators.score import score_function, through
 from jaxnas.methods.method import Arch, Method, Setup, Weights, bilevel, relaxation, softmax_gates
 from jaxnas.relax import categorical
-from jaxnas.search.objectives import classification
+from jaxnas.search.objectives import Batches, SearchState, classification
 from jaxnas.search.updates import learn_logits, learn_weights
 
 # {name: (sampler for a temperature schedule, how many paths it runs at once; None for all)}
@@ -56,13 +56,13 @@ def composed(
     loss = classification(network)
     if single_level and order != 1:
         raise UserError("method.single_level has one loss, so method.order must be 1.")
-    objective = bilevel(setup, loss, weights, order, hessian)
-    if single_level:
-        priced = setup.priced(loss)
+    priced = setup.priced(loss)
+    two_levels = bilevel(setup, loss, weights, order, hessian)
 
-        def objective(state, gates, batches):
-            return priced(state.params, gates, batches.train)
+    def one_level(state: SearchState, gates: Gates, batches: Batches) -> tuple[Array, Metrics]:
+        return priced(state.params, gates, batches.train)
 
+    objective = one_level if single_level else two_levels
     of_weights, of_logits = weights.optimizer(setup.steps, paths=paths is not None), logits.optimizer()
     return relaxation(
         setup,

@@ -39,5 +39,5 @@ def _pieces(operation: str, part: str, source: int, images: Images, channels: in
         if reduction == (part == "reduce"):
             rows, columns = (height, width) if stride == 2 else inside
             name = f"{operation} {channels}x{rows}x{columns} s{stride}"
-            yield Component(name, OPERATIONS[operation](channels, stride, None, None), (rows, columns, channels))
+            yield Component(name, OPERATIONS[operation](channels, stride, None, operation), (rows, columns, channels))
         height, width = inside

@@ -16,6 +16,7 @@ from jaxnas.networks.family import Family, Images
 from jaxnas.networks.nas_bench_201 import NasBench201Network
 from jaxnas.networks.nas_bench_201_supernet import nas_bench_201_supernet
 from jaxnas.networks.nas_bench_201_terms import nas_bench_201_terms
+from jaxnas.networks.superkernel_family import superkernel
 from jaxnas.spaces.cell import cell_edges, cell_space, genotype
 from jaxnas.spaces.genotype import format_genotype
 from jaxnas.spaces.nas_bench_201 import EDGES, PART, cell_operations, nas_bench_201_space
@@ -96,4 +97,5 @@ FAMILIES: Mapping[str, Callable[..., Family]] = {
     "proxylessnas": proxylessnas,
     "fbnet": fbnet,
     "mnasnet": mnasnet,
+    "superkernel": superkernel,
 }

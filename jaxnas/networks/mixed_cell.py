@@ -232,9 +232,13 @@ def _fan_out(
     return channel_shuffle(jnp.concatenate([mixed, passed], axis=-1), cell.partial)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def tape(cell: Cell, inputs: Array, weights: CellWeights, gates: Array, noise: Dropout | None = None) -> Array:
     """A loop over the edges, with a derivative that keeps the node states alone and recomputes each edge."""
+    return _tape(cell, inputs, weights, gates, noise)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _tape(cell: Cell, inputs: Array, weights: CellWeights, gates: Array, noise: Dropout | None) -> Array:
     return _tape_forward(cell, inputs, weights, gates, noise)[0]
 
 
@@ -312,10 +316,10 @@ def _tape_backward(cell, residuals, cotangent):
     return states_bar[: cell.inputs] if inputs_bar is None else inputs_bar, weights_bar, gates_bar, None
 
 
-tape.defvjp(_tape_forward, _tape_backward)
+_tape.defvjp(_tape_forward, _tape_backward)
 
 
-Evaluation = Callable[[Cell, Array, CellWeights, Array, Dropout | None], Array]
+Evaluation = Callable[..., Array]  # (cell, inputs, weights, gates, noise)
 
 EVALUATIONS: Mapping[str, Evaluation] = {"plain": plain, "wide": wide, "tape": tape}
 

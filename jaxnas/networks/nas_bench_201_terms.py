@@ -16,7 +16,7 @@ def nas_bench_201_terms(images: Images, channels: int, cells: int) -> list[Term]
         found = []
         for stage in range(STAGES):
             shape = (images.height // 2**stage, images.width // 2**stage, channels * 2**stage)
-            module = CELL_OPERATIONS[operation](shape[-1], 1, None, None)
+            module = CELL_OPERATIONS[operation](shape[-1], 1, None, operation)
             name = f"{operation} {shape[2]}x{shape[0]}x{shape[1]} s1"
             found += [Component(name, module, shape)] * cells
         return tuple(found)

@@ -44,9 +44,7 @@ class Watch(NamedTuple):
 
 def begin_watch(state: SearchState) -> SearchState:
     """A state with a monitor that has seen nothing yet."""
-    return state._replace(
-        watch=Watch(jnp.full((), -1, jnp.int32), state.logits, state.allowed, jnp.zeros(2 * WINDOW))
-    )
+    return state._replace(watch=Watch(jnp.full((), -1, jnp.int32), state.logits, state.allowed, jnp.zeros(2 * WINDOW)))
 
 
 def signs(space: Space, probabilities: Mapping[str, Array], architecture: Architecture) -> dict[str, Array]:

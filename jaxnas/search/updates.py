@@ -1,6 +1,7 @@
 """The steps that a search is made of: each update is (key, state, batches) -> (state, metrics)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,7 @@ def learn_logits(
         estimate = estimator(key, state.visible, state.step, lambda gates: objective(state, gates, batches))
         gradient = jax.tree.map(lambda g, may: jnp.where(may, g, 0.0), mean(estimate.gradient), dict(state.allowed))
         changes, logits_state = optimizer.update(gradient, state.logits_state, state.logits)
-        logits = optax.apply_updates(state.logits, changes)
+        logits: Any = optax.apply_updates(state.logits, changes)
         if settle is not None:
             logits = settle(state.logits, logits, estimate.draw)
         state = state._replace(logits=logits, logits_state=logits_state)
@@ -117,11 +118,16 @@ def learn_together(
     logits_of: where the sampler's logits depend on the weights, too (Single-Path NAS). credited, cost: an objective
         whose gradient for the logits another estimator adds, with the same key and so the same draw (SNAS).
     """
-    logits_of = logits_of or (lambda params, logits: logits)
+
+    def own_logits(params: PyTree, logits: Logits) -> Logits:
+        del params
+        return logits
+
+    of = logits_of or own_logits
 
     def update(key, state, batches):
         def total(params, values):
-            draw = sampler(key, masked(logits_of(params, values), state.allowed), state.step)
+            draw = sampler(key, masked(of(params, values), state.allowed), state.step)
             value, metrics = loss(params, draw.gates, batches.train)
             return value, (metrics, draw)
 

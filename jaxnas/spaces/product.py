@@ -61,7 +61,8 @@ def option_names(part: str, options: Sequence[str], allowed: np.ndarray, archite
         )
     if np.any((numbers < 0) | (numbers >= len(options))):
         raise UserError(f"{part} of the architecture has to hold option numbers from 0 to {len(options) - 1}.")
-    return tuple(checked_option(part, row, options[number], options, allowed) for row, number in enumerate(numbers))
+    names = (options[int(number)] for number in numbers)
+    return tuple(checked_option(part, row, name, options, allowed) for row, name in enumerate(names))
 
 
 def checked_option(part: str, row: int, option: str, options: Sequence[str], allowed: np.ndarray) -> str:

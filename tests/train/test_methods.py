@@ -67,6 +67,15 @@ SPACES = {
     "chain with zeros": functools.partial(
         FAMILIES["proxylessnas"], **CHAIN, first=2, candidates=("mbconv_k3_e1", "mbconv_k3_e2", "zero")
     ),
+    "superkernels": functools.partial(
+        FAMILIES["superkernel"],
+        **CHAIN | {"widths": (4, 4)},
+        first=0,
+        kernels=(3, 5),
+        expansions=(0, 1, 2),
+        width_fractions=(0.5, 1),
+        resolutions=(4,),
+    ),
     "chain of stages": functools.partial(FAMILIES["mnasnet"], **CHAIN, candidates=("separable_k3", "mbconv_k3_e2_se")),
 }
 # {name: (method, its settings, the space on which it is run; on all others it is traced)}
@@ -88,7 +97,9 @@ ROWS = {
     "proxylessnas, recomputing": ("proxylessnas", PROXYLESS | {"gates": "recompute"}, "chain with zeros"),
     "proxylessnas, two paths": ("proxylessnas", PROXYLESS | {"gates": "two_path"}, "chain with zeros"),
     "fbnet": ("fbnet", FBNET | FIRST | {"candidates": 2}, "chain"),
-    "fbnet_v2": ("fbnet_v2", FBNET | FIRST, "chain of stages"),
+    "fbnet_v2": ("fbnet_v2", FBNET | FIRST, "superkernels"),
+    "single_path": ("single_path", LEARNED, "superkernels"),
+    "fbnet on stages": ("fbnet", FBNET | PAPER | {"candidates": 2}, "chain of stages"),
     "mdenas": ("mdenas", {"weights": WEIGHTS, "distribution_learning_rate": 0.1, "warmup_epochs": 0}, "chain"),
     "nes": ("composed", COMPOSED | {"sampler": "gumbel_straight_through", "estimator": "nes"}, "benchmark cell"),
     "score function": (
@@ -251,7 +262,11 @@ def test_contract(row_name):
 def test_every_method_runs_on_every_space(row_name, space):
     """Traced, with a cost: a step, an epoch's end and every stage; or one sentence that says what the space lacks."""
     name = ROWS[row_name][0]
-    if name in REFUSED and space != "cells":
+    if row_name == "gdas, bare gates" and space == "superkernels":
+        with pytest.raises(UserError, match="bare_gates"):
+            make(row_name, space)
+        return
+    if name in REFUSED and space != {"single_path": "superkernels"}.get(name, "cells"):
         with pytest.raises(UserError, match=REFUSED[name]):
             make(row_name, space)
         return
