@@ -188,8 +188,16 @@ def _inherited_accuracy(
 ) -> float:
     """Accuracy on the test split with the weights of the supernet, normalised by the statistics of the batches."""
     test = TrainingData(jnp.asarray(made.dataset.x_test), jnp.asarray(made.dataset.y_test))
+
+    def answer(of: tuple[SearchState, Architecture], images: Array) -> Array:
+        if made.devices.axis_name is None:
+            return child(*of, images)
+        # One device judges alone: an axis of one stands for those that share their batch statistics.
+        alone = jax.vmap(lambda images: child(*of, images), axis_name=made.devices.axis_name)
+        return alone(images[None])[0]
+
     accuracy = accuracy_on(
-        lambda of, images: child(*of, images),
+        answer,
         (state, architecture),
         test,
         batch_size=made.config["batch_size"],

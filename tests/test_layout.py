@@ -19,7 +19,11 @@ ORDER = (
 )
 HEAVY = ("jax", "jaxlib", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "sklearn", "numpy")
 MODULES = sorted(PACKAGE.rglob("*.py"))
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name not in ("__init__.py", "common.py"))
+CONFIGS = sorted(
+    path
+    for path in (ROOT / "configs").rglob("*.py")
+    if path.name not in ("__init__.py", "common.py", "spaces.py", "methods.py")
+)
 SCRIPTS = [".ci/run", "launch/quickstart", "launch/test"]
 LIGHT = ["jaxnas", "jaxnas.core.errors", "jaxnas.core.cli"]
 

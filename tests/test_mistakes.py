@@ -24,7 +24,10 @@ WRONG_FIELDS = [
         "the space 'fbnet' has no channels, layers, nodes, operations, reduce_operations and needs",
     ),
     ({"cost__name": "size"}, "unknown cost 'size'; known are: latency, mult_adds, none, params."),
-    ({"cost__penalty__name": "power"}, "the penalty 'power' takes exponent, reference, but the config gives reference, weight."),
+    (
+        {"cost__penalty__name": "power"},
+        "the penalty 'power' takes exponent, reference, but the config gives reference, weight.",
+    ),
     ({"cost__penalty__name": "cube"}, "unknown penalty 'cube'"),
     ({"cost__penalty__weight": -1.0}, "cost.penalty.weight is -1.0, but has to be a number of at least 0."),
     (

@@ -1,6 +1,6 @@
 """DSNAS in NAS-Bench-201's cell on CIFAR-10, without retraining.
 
-Command: python launch/search.py --config=configs/search/dsnas_cifar10.py \\
+Command: python launch/search.py --config=configs/search/dsnas_cifar10.py \
     --workdir=runs/dsnas_cifar10 --config.data.path=DIR
 Expected time: TODO 0
 Expected result: Hu et al. 2020 report 74.4 % top-1 on ImageNet; no published figure for this space is known to us.

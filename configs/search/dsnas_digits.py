@@ -13,4 +13,5 @@ def get_config():
     config.method = common.dsnas()
     config.epochs = 60  # one operation per edge learns in a step, so it takes more of them
     config.method.update(common.SHORT_LOGITS)
+    config.retrain.epochs = 0  # the child keeps the weights of the supernet
     return config

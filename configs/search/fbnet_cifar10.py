@@ -1,6 +1,6 @@
 """FBNet on CIFAR-10, in its paper's ImageNet space at 32×32.
 
-Command: python launch/search.py --config=configs/search/fbnet_cifar10.py \\
+Command: python launch/search.py --config=configs/search/fbnet_cifar10.py \
     --workdir=runs/fbnet_cifar10 --config.data.path=DIR
 Expected time: TODO 0
 Expected result: No published figure for CIFAR-10: 74.1 % top-1 on ImageNet for FBNet-B (Wu et al. 2019).

@@ -2,7 +2,7 @@
 
 Weights of operations that a step did not draw stay as they are, momentum and decay included.
 
-Command: python launch/search.py --config=configs/search/gdas_cifar10.py \\
+Command: python launch/search.py --config=configs/search/gdas_cifar10.py \
     --workdir=runs/gdas_cifar10 --config.data.path=DIR
 Expected time: 1.5 s a step, so 40 hours of search, on one CPU core (measured by the step); the 600 epochs of
     training afterwards take an accelerator. Not yet run in full on one.

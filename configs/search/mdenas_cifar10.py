@@ -1,6 +1,6 @@
 """MDENAS on CIFAR-10, in NAS-Bench-201's cell.
 
-Command: python launch/search.py --config=configs/search/mdenas_cifar10.py \\
+Command: python launch/search.py --config=configs/search/mdenas_cifar10.py \
     --workdir=runs/mdenas_cifar10 --config.data.path=DIR
 Expected time: TODO 0
 Expected result: Zheng et al. 2019 report 2.55 % test error in the space of DARTS; no published figure for this one.

@@ -1,6 +1,6 @@
 """P-DARTS on CIFAR-10, at the settings of Chen, Xie, Wu & Tian 2019: three stages of 25 epochs.
 
-Command: python launch/search.py --config=configs/search/p_darts_cifar10.py \\
+Command: python launch/search.py --config=configs/search/p_darts_cifar10.py \
     --workdir=runs/p_darts_cifar10 --config.data.path=DIR
 Expected time: TODO 0
 Expected result: Chen et al. report 2.50 % test error; not yet reproduced here.

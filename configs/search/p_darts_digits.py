@@ -13,6 +13,7 @@ def get_config():
     config.method = common.p_darts()
     config.method.stage_layers = (3, 4, 6)
     config.method.stage_channels = (8, 8, 8)
-    config.method.warmup_epochs = 1
+    config.method.warmup_epochs = 2
+    config.epochs = 18
     config.method.update(common.SHORT_LOGITS)
     return config

@@ -1,6 +1,6 @@
 """PC-DARTS on CIFAR-10, at the settings of Xu et al. 2020.
 
-Command: python launch/search.py --config=configs/search/pc_darts_cifar10.py \\
+Command: python launch/search.py --config=configs/search/pc_darts_cifar10.py \
     --workdir=runs/pc_darts_cifar10 --config.data.path=DIR
 Expected time: TODO 0
 Expected result: Xu et al. report 2.57 ± 0.07 % test error; not yet reproduced here.

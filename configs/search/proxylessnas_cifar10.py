@@ -1,6 +1,6 @@
 """ProxylessNAS-G on CIFAR-10, in the chain of its paper's ImageNet space at 32×32.
 
-Command: python launch/search.py --config=configs/search/proxylessnas_cifar10.py \\
+Command: python launch/search.py --config=configs/search/proxylessnas_cifar10.py \
     --workdir=runs/proxylessnas_cifar10 --config.data.path=DIR
 Expected time: TODO 0
 Expected result: The paper's 2.08 % on CIFAR-10 is of another space (PyramidNet); no published figure for this one.

@@ -1,6 +1,6 @@
 """SNAS on CIFAR-10, in the space of DARTS, at the settings of Xie, Zheng, Liu & Lin 2019.
 
-Command: python launch/search.py --config=configs/search/snas_cifar10.py \\
+Command: python launch/search.py --config=configs/search/snas_cifar10.py \
     --workdir=runs/snas_cifar10 --config.data.path=DIR
 Expected time: TODO 0
 Expected result: Xie et al. report 2.85 ± 0.02 % test error; not yet reproduced here.

@@ -36,7 +36,9 @@ class _Column(NamedTuple):
 
 
 def render_comparison(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
-    """The page as text; the same rows give the same page, with methods in the order of their mean test accuracy.
+    """The page as text; the same rows give the same page.
+
+    Methods stand in the order of their mean test accuracy, or of the true one where none was tested.
 
     rows: one for each method, with "name", "accuracies" (test accuracy of every seed, fractions of 1), "true" (those
     of a table), "seconds" and "compile" (of the search), "memory_bytes", "params", "mult_adds" and "cost" (of every
@@ -70,7 +72,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def _ordered(rows: Sequence[Row]) -> list[Row]:
-    """The rows by falling mean test accuracy, those without one last; raises UserError for rows that are wrong."""
+    """The rows by falling mean accuracy, those without one last; raises UserError for rows that are wrong."""
     if not rows:
         raise UserError("a comparison needs at least one method, but has none.")
     names = [row.get("name") for row in rows]
@@ -79,7 +81,14 @@ def _ordered(rows: Sequence[Row]) -> list[Row]:
             raise UserError(f"row {number} of the comparison has no name.")
         if name in names[:number]:
             raise UserError(f"the comparison has two rows named {name!r}; give each method a name of its own.")
-    return sorted(rows, key=lambda row: -(_mean(row, "accuracies") or 0.0))
+    field = _judged_by(rows)[0]
+    return sorted(rows, key=lambda row: -(_mean(row, field) or 0.0))
+
+
+def _judged_by(rows: Sequence[Row]) -> tuple[str, str]:
+    """The accuracies that order and figures go by, and their name: a table's where nothing was trained and tested."""
+    tested = any(_values(row, "accuracies") for row in rows)
+    return ("accuracies", "test accuracy") if tested else ("true", "true accuracy")
 
 
 def _values(row: Row, name: str) -> list[float]:
@@ -101,6 +110,7 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
             "seeds", lambda row: bool(_values(row, "accuracies")), lambda row: str(len(_values(row, "accuracies")))
         ),
         _of_seeds("true accuracy, %", "true", _per_cent),
+        _of_seeds("better than, %", "better_than", _per_cent),
         _single("search", "seconds", duration),
         _single("compile", "compile", duration),
         _single("memory", "memory_bytes", _bytes),
@@ -149,24 +159,23 @@ def _table(rows: Sequence[Row]) -> str:
     for row, line in zip(rows, cells, strict=True):
         if row.get("is_baseline"):
             line[0] = f"<b>{text(row['name'])}</b>{MARK}"
-    sign = "\N{NO-BREAK SPACE}▾" if any(column.head.startswith("test") for column in columns) else ""
-    head = [column.head + (sign if column.head.startswith("test") else "") for column in columns]
+    judged = _judged_by(rows)[1]
+    head = [column.head + ("\N{NO-BREAK SPACE}▾" if column.head.startswith(judged) else "") for column in columns]
     spread = any(len(set(_values(row, name))) > 1 for row in rows for name in ("accuracies", "true", "params"))
     means = " Numbers after ± are sample standard deviations over seeds." if spread else ""
-    words = (
-        f"In the order of mean test accuracy, which says little where methods lie within each other's spread.{means}"
-    )
+    words = f"In the order of mean {judged}, which says little where methods lie within each other's spread.{means}"
     body = table(head, cells, range(1, len(columns)))
     return f'<h2>Methods</h2><p class="quiet">{words}</p><div class="panel">{body}</div>'
 
 
 def _figures(rows: Sequence[Row]) -> str:
     panels = []
-    known = [row for row in rows if _values(row, "accuracies")]
+    field, judged = _judged_by(rows)
+    known = [row for row in rows if _values(row, field)]
     if known:
         reference = " Dashed: the random baseline's mean." if _baseline(known) is not None else ""
         caption = f"Dots: single seeds. Bar and line: their mean ± sample standard deviation.{reference}"
-        panels.append(figure(_seeds(known), caption, title="Test accuracy of every seed"))
+        panels.append(figure(_seeds(known), caption, title=f"{judged.capitalize()} of every seed"))
     timed = [row for row in known if row.get("seconds")]
     if len({row["seconds"] for row in timed}) > 1:
         panels.append(_against_time(timed))
@@ -176,11 +185,12 @@ def _figures(rows: Sequence[Row]) -> str:
 
 def _baseline(rows: Sequence[Row]) -> float | None:
     """The mean accuracy of the first baseline among the rows."""
-    return next((_mean(row, "accuracies") for row in rows if row.get("is_baseline")), None)
+    return next((_mean(row, _judged_by(rows)[0]) for row in rows if row.get("is_baseline")), None)
 
 
 def _seeds(rows: Sequence[Row]) -> str:
-    """The <svg> of every seed's test accuracy, a line for each method."""
+    """The <svg> of every seed's accuracy, a line for each method."""
+    field, judged = _judged_by(rows)
     left = 20 + LETTER * max(len(row["name"]) for row in rows)
     left, height = min(left, WIDTH / 2), LINE * len(rows) + 60
     with style():
@@ -190,7 +200,7 @@ def _seeds(rows: Sequence[Row]) -> str:
         if reference is not None:
             axes.axvline(100 * reference, color=MUTED, linewidth=1.4, linestyle=(0, (3, 2)), zorder=1)
         for at, row in enumerate(rows):
-            values = [100 * value for value in _values(row, "accuracies")]
+            values = [100 * value for value in _values(row, field)]
             mean, ink = statistics.fmean(values), MUTED if row.get("is_baseline") else ACCENT
             axes.scatter(values, [at] * len(values), s=34, color=ink, alpha=0.55, linewidths=0, zorder=2)
             if len(values) > 1:
@@ -203,8 +213,8 @@ def _seeds(rows: Sequence[Row]) -> str:
             label.set_color(MUTED if row.get("is_baseline") else INK)
         axes.margins(x=0.08)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set_xlabel("test accuracy, %", fontsize=10)
-        return inline(sheet, "seeds", "Test accuracy of every seed of every method")
+        axes.set_xlabel(f"{judged}, %", fontsize=10)
+        return inline(sheet, "seeds", f"{judged.capitalize()} of every seed of every method")
 
 
 def _clipped(name: str, room: float) -> str:
@@ -216,14 +226,15 @@ def _clipped(name: str, room: float) -> str:
 def _against_time(rows: Sequence[Row]) -> str:
     """The figure of mean accuracy ± standard deviation against the seconds of the search, a point for each method."""
     points = []
+    field, judged = _judged_by(rows)
     for row in rows:
-        values = [100 * value for value in _values(row, "accuracies")]
+        values = [100 * value for value in _values(row, field)]
         mean = statistics.fmean(values)
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         ends = (np.array([mean - spread]), np.array([mean + spread])) if spread else (None, None)
         points.append(Curve(row["name"], np.array([row["seconds"]]), np.array([mean]), *ends, marks=True))
     seconds = [row["seconds"] for row in rows]
-    title, caption = "Accuracy against time", "Mean ± sample standard deviation of the test accuracy over seeds."
+    title, caption = "Accuracy against time", f"Mean ± sample standard deviation of the {judged} over seeds."
     wide = max(seconds) > 8 * min(seconds)
-    plot = Figure(title, caption, "seconds of the search", "test accuracy, %", tuple(points), log_x=wide)
+    plot = Figure(title, caption, "seconds of the search", f"{judged}, %", tuple(points), log_x=wide)
     return draw(plot, looks([plot]), "time")

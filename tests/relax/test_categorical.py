@@ -187,7 +187,10 @@ def test_ordered_options_are_reached_one_after_another(margins, option):
         sampler(jax.random.key(0), {"kernel": values}, COUNT).gates["kernel"], np.eye(3)[[option]]
     )
     jacobian = jax.jacobian(lambda v: sampler(jax.random.key(0), {"kernel": v}, COUNT).gates["kernel"][0])(values)[:, 0]
-    (one, two), (slope_1, slope_2) = (np.asarray(margins) > 0).astype(float), [float(jax.grad(jax.nn.sigmoid)(m)) for m in margins]
+    (one, two), (slope_1, slope_2) = (
+        (np.asarray(margins) > 0).astype(float),
+        [float(jax.grad(jax.nn.sigmoid)(m)) for m in margins],
+    )
     expected = [[0, -slope_1, 0], [0, slope_1 * (1 - two), -one * slope_2], [0, slope_1 * two, one * slope_2]]
     np.testing.assert_allclose(jacobian, expected, rtol=1e-5, atol=1e-7)
 
