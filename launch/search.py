@@ -42,6 +42,14 @@ def summary(result: Any, workdir: str) -> str:
         lines.append(
             f"random     {result['random_baseline']['retrained_accuracy']:.2%} for a random architecture, same budget"
         )
+    for name, words in (
+        ("inherited_accuracy", "on the test split with the weights of the supernet"),
+        ("true_accuracy", "is its true accuracy by the table"),
+    ):
+        if result.get(name) is not None:
+            random = (result["random_baseline"] or {}).get(name)
+            against = "" if random is None else f", {random:.2%} for a random architecture"
+            lines.append(f"{name.partition('_')[0]:<10} {result[name]:.2%} {words}{against}")
     if several:
         for name, label in (("retrained_accuracy", "all found"), ("random_accuracy", "all random")):
             values = result["summary"][name]
