@@ -17,7 +17,8 @@ def run(space: str, device: str, output: str, image_size: str, batch_size: str, 
     import jax
 
     from jaxnas.core.errors import UserError
-    from jaxnas.costs.latency import check_prediction, latency_cost, measure_latency, write_latency_table
+    from jaxnas.costs.latency import latency_cost, write_latency_table
+    from jaxnas.costs.timing import check_prediction, measure_latency
     from jaxnas.networks.family import Images
 
     family = build(space, images := Images(size, size, 3, classes=10))

@@ -135,9 +135,8 @@ SINGLE_PATH_8 = {
     "resolutions": (8,),
 }
 
-# The stages, expansions and widest channels of FBNetV2's largest space. Its widths are steps of 4 or 8 channels from
-# about a half to the whole, its expansions steps of a half; squeeze-and-excitation and other activations are not here,
-# and the skipped block is FBNet's.
+# The stages, widest channels and expansions of FBNetV2's largest space, with fractions where it has channels in steps
+# of 4 or 8, image sizes of our own, and FBNet's skipped block; without its squeeze-and-excitation and activations.
 FBNET_V2 = {
     "name": "superkernel",
     "stem": 16,
@@ -148,7 +147,7 @@ FBNET_V2 = {
     "strides": (2, 2, 2, 1, 2),
     "head": 1984,
     "kernels": (3, 5),
-    "expansions": (0.0, 0.75, 1.75, 2.75, 3.75),
+    "expansions": (0.0, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25),
     "width_fractions": (0.5, 0.75, 1.0),
     "resolutions": (160, 192, 224),
 }

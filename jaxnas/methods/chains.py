@@ -162,7 +162,9 @@ def single_path(setup: Setup, weights: Weights, logits: Arch) -> Method:
     """Single-Path NAS (Stamoulis et al. 2019): an option runs where the weights that it adds exceed a threshold.
 
     The architecture parameters are thresholds of squared norms of weights; they and the weights learn together on one
-    loss, the decisions with a sigmoid's derivative. Raises UserError for a space whose options share no weights.
+    loss, the decisions with a sigmoid's derivative. The thresholds start 1 below the norms, so that all options are
+    reached and the sigmoid has a slope; the paper's start at 0 is 15 below for a ring of a usual kernel.
+    Raises UserError for a space whose options share no weights.
     """
     network = setup.network()
     importance = network.importance
@@ -186,7 +188,7 @@ def single_path(setup: Setup, weights: Weights, logits: Arch) -> Method:
         values = categorical.masked(margins(state.params, state.logits), state.allowed)
         return jax.tree.map(categorical.ordered_probabilities, values)
 
-    return relaxation(
+    method = relaxation(
         setup,
         learn_together(
             sampler,
@@ -207,6 +209,12 @@ def single_path(setup: Setup, weights: Weights, logits: Arch) -> Method:
         probabilities=probabilities,
         derive=lambda state: setup.space.decode(decisions(state)),
     )
+
+    def init(key):
+        state = method.init(key)
+        return state._replace(logits=jax.tree.map(lambda norm: norm - 1.0, dict(importance(state.params))))
+
+    return method._replace(init=init)
 
 
 def mdenas(setup: Setup, weights: Weights, *, distribution_learning_rate: float, warmup_epochs: int) -> Method:

@@ -1,12 +1,10 @@
 """The family of superkernels: chains of MBConv blocks whose kernels and channels are masks of the widest network's.
 
-Settings: SINGLE_PATH (Stamoulis et al. 2019) and FBNETV2 (Wan et al. 2020) are for images of 224×224 pixels. Those
-ending in _32 have the same layers at a stride of 8 instead of 32; those ending in _8 are small ones of the same kind.
+Sources: Single-Path NAS (Stamoulis et al. 2019) and FBNetV2 (Wan et al. 2020).
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from flax import linen as nn
@@ -37,62 +35,7 @@ from jaxnas.spaces.superkernel import (
     superkernel_space,
 )
 
-Settings = Mapping[str, Any]
 Pieces = tuple[Component, ...]
-
-# The layers and channels of ProxylessNAS, as the paper has them: MobileNetV2's with more layers.
-SINGLE_PATH: Settings = {
-    "stem": 32,
-    "stem_stride": 2,
-    "first": 16,
-    "widths": (24, 40, 80, 96, 192, 320),
-    "depths": (4, 4, 4, 4, 4, 1),
-    "strides": (2, 2, 2, 1, 2, 1),
-    "head": 1280,
-    "kernels": (3, 5),
-    "expansions": (0, 3, 6),
-    "width_fractions": (1.0,),
-    "resolutions": (224,),
-}
-SINGLE_PATH_32: Settings = {**SINGLE_PATH, "stem_stride": 1, "strides": (1, 2, 2, 1, 2, 1), "resolutions": (32,)}
-SINGLE_PATH_8: Settings = {
-    **SINGLE_PATH_32,
-    "stem": 8,
-    "first": 8,
-    "widths": (12, 16),
-    "depths": (2, 3),
-    "strides": (1, 2),
-    "head": 32,
-    "resolutions": (8,),
-}
-# The stages, expansions and widest channels of the paper's largest space. Its widths are steps of 4 or 8 channels from
-# about a half to the whole, its expansions are steps of a half; squeeze-and-excitation and other activations are not
-# here, and the skipped block is FBNet's.
-FBNETV2: Settings = {
-    "stem": 16,
-    "stem_stride": 2,
-    "first": 16,
-    "widths": (28, 40, 96, 128, 216),
-    "depths": (3, 3, 3, 4, 4),
-    "strides": (2, 2, 2, 1, 2),
-    "head": 1984,
-    "kernels": (3, 5),
-    "expansions": (0, 0.75, 1.75, 2.75, 3.75),
-    "width_fractions": (0.5, 0.75, 1.0),
-    "resolutions": (160, 192, 224),
-}
-FBNETV2_32: Settings = {**FBNETV2, "stem_stride": 1, "strides": (1, 2, 2, 1, 2), "resolutions": (16, 24, 32)}
-FBNETV2_8: Settings = {
-    **FBNETV2_32,
-    "stem": 8,
-    "first": 8,
-    "widths": (12, 16),
-    "depths": (2, 2),
-    "strides": (1, 2),
-    "head": 32,
-    "expansions": (0, 1.5, 3),
-    "resolutions": (6, 8),
-}
 
 
 class Subsampled(nn.Module):

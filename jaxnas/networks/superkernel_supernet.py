@@ -6,8 +6,8 @@ network computes what the narrow network of the sliced weights computes, and has
 normalisation, which is by channel, so that a masked channel reaches nobody. Statistics are those of the batch.
 
 The size of the images is a choice between networks of the same weights: the logits of every size, weighed by its gate.
-Under a one-hot gate that is the network at that size; the mixture costs what all sizes do together. FBNetV2 mixes the
-sizes in each layer instead, at the same cost.
+Under a one-hot gate that is the network at that size; the mixture costs what all sizes do together. FBNetV2 places the
+smaller feature maps back on the grid of the largest instead.
 """
 
 import functools

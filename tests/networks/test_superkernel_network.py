@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.search import spaces
 from jaxnas.core.errors import UserError
 from jaxnas.costs.counting import Cost, network_cost
 from jaxnas.layers import backend
@@ -43,9 +44,15 @@ CHANGES = {
         "kernels": (1, 3),
     },
 }
+
+
+def published(constant):
+    return {field: value for field, value in getattr(spaces, constant).items() if field != "name"}
+
+
 FAMILIES = {
-    f"{name}{suffix}": (getattr(superkernel_family, f"{name}{suffix}"), size)
-    for name in ("SINGLE_PATH", "FBNETV2")
+    f"{name}{suffix}": (published(f"{name}{suffix}"), size)
+    for name in ("SINGLE_PATH", "FBNET_V2")
     for suffix, size in {"": 224, "_32": 32, "_8": 8}.items()
 }
 
@@ -344,12 +351,12 @@ def test_costs_are_those_of_the_chosen_pieces_and_a_constant(name):
         )
     assert len(bases) == 1
     base, classifier = bases.pop(), FAMILIES[name][0]["head"] * images.classes
-    if name.startswith("FBNETV2"):  # the head and what comes before the stages have terms, too
+    if name.startswith("FBNET_V2"):  # the head and what comes before the stages have terms, too
         assert base == Cost(classifier + images.classes, classifier)
 
 
 def test_terms_have_an_axis_for_each_option():
-    for name in ("SINGLE_PATH_8", "FBNETV2_8"):
+    for name in ("SINGLE_PATH_8", "FBNET_V2_8"):
         family, _ = family_of(name)
         for term in family.terms():
             assert term.pieces.shape == tuple(family.space.shapes[part][1] for part, _ in term.choices)
@@ -367,7 +374,7 @@ def test_terms_have_an_axis_for_each_option():
 
 def test_published_sizes():
     """MobileNetV2 (Sandler et al. 2018) is the network of kernels 3 and expansions 6, as the space of chains has it."""
-    settings = superkernel_family.SINGLE_PATH | {"widths": (24, 32, 64, 96, 160, 320), "depths": (2, 3, 4, 3, 3, 1)}
+    settings = published("SINGLE_PATH") | {"widths": (24, 32, 64, 96, 160, 320), "depths": (2, 3, 4, 3, 3, 1)}
     images = Images(224, 224, 3, 1000)
     family = superkernel_family.superkernel(images, **settings)
     architecture = family.space.parse(f"kernel:{'+'.join('3' * 16)};expansion:{'+'.join('6' * 16)}")
@@ -376,14 +383,14 @@ def test_published_sizes():
     assert single_path.space.size == (2 * 2) ** 6 * (2 * 3) ** 15  # the first layers of six stages cannot be skipped
 
 
-@pytest.mark.parametrize("name", ["SINGLE_PATH", "FBNETV2"])
+@pytest.mark.parametrize("name", ["SINGLE_PATH", "FBNET_V2"])
 def test_superkernels_for_small_images_are_the_large_ones_with_fewer_strides(name):
     large, small = (family_of(variant)[0] for variant in (name, f"{name}_32"))
     assert small.rows == large.rows and small.space.size == large.space.size
 
 
 def test_the_network_of_an_architecture_reads_subsampled_images():
-    family, images = family_of("FBNETV2_8")
+    family, images = family_of("FBNET_V2_8")
     text = "kernel:3+5+3+5;expansion:1.5+3+3+0;width:0.5+1;resolution:"
     small, large = (family.network(family.space.parse(f"{text}{size}"), None) for size in (6, 8))
     pixels = jax.random.normal(jax.random.key(0), (2, *images.shape))
