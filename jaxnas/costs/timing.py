@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -202,6 +202,11 @@ def compare(predicted: np.ndarray, measured: np.ndarray) -> Prediction:
         measured,
         error=float(np.mean(np.abs(errors))),
         bias=float(np.mean(errors)),
-        spearman=float(stats.spearmanr(predicted, measured)[0]) if ordered else math.nan,
-        kendall=float(stats.kendalltau(predicted, measured)[0]) if ordered else math.nan,
+        spearman=_statistic(stats.spearmanr(predicted, measured)) if ordered else math.nan,
+        kendall=_statistic(stats.kendalltau(predicted, measured)) if ordered else math.nan,
     )
+
+
+def _statistic(result: Any) -> float:
+    """What a test of SciPy found; its results are typed as plain tuples."""
+    return float(result[0])
