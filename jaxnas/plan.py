@@ -18,7 +18,7 @@ from jaxnas.core.errors import UserError, choose
 from jaxnas.core.types import Architecture, Array, PyTree, Space
 from jaxnas.costs.constraints import attainable
 from jaxnas.costs.latency import latency_cost, read_latency_table
-from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm
+from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm, reward_power
 from jaxnas.costs.terms import ExpectedCost, mult_adds_cost, params_cost
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
@@ -175,8 +175,15 @@ def _price(config: Config, family: Family, images: Images) -> Price | None:
         "mult_adds": lambda: (mult_adds_cost(family, images), "mult-adds"),
         "latency": lambda: (latency_cost(family, images, read_latency_table(config.cost.table)), "ms"),
     }
+    if config.cost.name == "latency" and not config.cost.table:
+        raise UserError("cost.name is 'latency', which needs cost.table, a file as launch/latency.py writes it.")
     cost, unit = choose("cost", config.cost.name, costs)()
     build = choose("penalty", config.cost.penalty.name, PENALTIES)
+    if build is reward_power:
+        raise UserError(
+            f"the penalty 'reward_power' is for rewards, and the method {config.method.name!r} minimises a loss; "
+            "take 'power'."
+        )
     settings = {name: value for name, value in config.cost.penalty.items() if name != "name"}
     wanted = list(inspect.signature(build).parameters)
     if sorted(settings) != sorted(wanted):
@@ -200,7 +207,7 @@ def _price(config: Config, family: Family, images: Images) -> Price | None:
     return Price(cost, unit, penalty, low, high, config.cost.limit)
 
 
-TARGETS = ("threshold", "target")  # settings of penalties that an architecture is meant to meet
+TARGETS = ("threshold",)  # settings of penalties that an architecture is meant to meet
 
 
 def _truth(config: Config, space: Space) -> Truth | None:

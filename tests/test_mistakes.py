@@ -34,6 +34,11 @@ WRONG_FIELDS = [
         {"cost__name": "params", "cost__limit": 10.0},
         "cost.limit is 10 parameters, which no architecture meets: those of this space have 145 to 1",
     ),
+    ({"cost__name": "latency"}, "cost.name is 'latency', which needs cost.table"),
+    (
+        {"cost__penalty__name": "reward_power"},
+        "the penalty 'reward_power' is for rewards, and the method 'darts' minimi",
+    ),
     ({"cost__name": "latency", "cost__table": "nowhere.csv"}, "the latency table 'nowhere.csv' cannot be read"),
     ({"monitor__skips": -1}, "monitor.skips must be at least 0, not -1."),
     ({"method__order": 3}, "method.order must be 1 or 2, not 3."),

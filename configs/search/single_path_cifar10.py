@@ -2,7 +2,7 @@
 
 Command: python launch/search.py --config=configs/search/single_path_cifar10.py \
     --workdir=runs/single_path_cifar10 --config.data.path=DIR
-Expected time: TODO 0
+Expected time: 8 epochs of one masked network; not yet measured, an accelerator is advisable.
 Expected result: No published figure for CIFAR-10: 74.96 % top-1 on ImageNet (Stamoulis et al. 2019).
 """
 

@@ -111,6 +111,11 @@ def snas(
     sampler = categorical.gumbel_softmax(categorical.linear_temperature(temperature, final_temperature, setup.steps))
     of_weights, of_logits = weights.optimizer(setup.steps, paths=False), logits.optimizer()
     scored = choose("credit", credit, {"pathwise": False, "score": setup.cost is not None})
+    if scored and setup.penalty is not None and float(setup.penalty(jnp.zeros(()), jnp.asarray(1e15))) == 0:
+        raise UserError(
+            "method.credit is 'score', which needs a penalty that is added to the loss (linear, relative or above), "
+            "because the cost gets its gradient apart from it."
+        )
     hard = categorical.multinomial_straight_through()  # what an architecture costs, not what a mixture does
     return relaxation(
         setup,
