@@ -268,3 +268,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_finite_state
     assert found and found[1] == found[2] == str(saved_steps(tmp_path / "run", "search")[-1])
     assert messages[0] == messages[1]
     assert not (tmp_path / "run/result.json").exists()
+
+
+def test_a_search_that_collapses_is_stopped_early(data, tmp_path):
+    """Where edges can only be identities the normal cell has two at once: one epoch of three, and a report of it."""
+    fields = {"space__operations": "('none','skip_connect')", "monitor__skips": 1, "retrain__epochs": 0}
+    command = arguments(tmp_path / "run", data, **fields)
+    assert launch(command) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [5]
+    assert saved_steps(tmp_path / "run", "search")[-1] == 5
+    report = html.unescape((tmp_path / "run/report.html").read_text())
+    assert "stopped" in report
+    before = json.loads((tmp_path / "run/result.json").read_text())
+    (tmp_path / "run/result.json").unlink()  # made again from the checkpoint, without another step
+    assert launch(command) == 0
+    assert json.loads((tmp_path / "run/result.json").read_text()) == before
