@@ -35,7 +35,7 @@ from jaxnas.train.task import RunState, Task, rehearse
 from jaxnas.train.workdir import ENTRIES, Workdir, begin, prepare, write_json
 
 # Fields that may differ when a run is continued, because no result depends on them.
-FREE_FIELDS = ("checkpoint", "data.path")
+FREE_FIELDS = ("checkpoint", "data.path", "cost.table", "table.path")
 
 
 class Trained(NamedTuple):
@@ -85,7 +85,7 @@ def _run(session: Session) -> Mapping[str, Any]:
     made = session.made
     searched = _search(session)
     final, method = searched.run.learner, made.stages[-1].method
-    found = jax.vmap(lambda state: method.derive(sound(state)))(final)
+    found = final.watch.architecture
     if made.price is not None and made.price.limit:
         found = _within_limit(made, final, found)
     chosen = {seed: {"found": jax.tree.map(lambda leaf, i=i: leaf[i], found)} for i, seed in enumerate(made.seeds)}
@@ -145,8 +145,7 @@ def _within_limit(made: Plan, final: SearchState, found: Architecture) -> Archit
     for number in range(len(made.seeds)):
         state, own = jax.tree.map(lambda leaf, number=number: leaf[number], (final, found))
         if float(price.cost(encode(made.space, own))) > price.limit:
-            logits = jax.tree.map(jnp.log, dict(method.probabilities(sound(state))))
-            own = derive_within(made.space, price.cost, price.limit, logits, unit=price.unit)
+            own = derive_within(made.space, price.cost, price.limit, method.scores(sound(state)), unit=price.unit)
         kept.append(own)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
@@ -249,7 +248,7 @@ def _stacked(histories: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.n
 
 def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Trained]]) -> dict[str, Any]:
     """What result.json says. The search's own validation accuracy selects among seeds; the test split does not."""
-    accuracies = np.asarray(searched.run.history["search_accuracy"])[:, -1].tolist()
+    accuracies = np.asarray(searched.run.learner.watch.accuracy).tolist()
     per_seed = []
     for number, seed in enumerate(made.seeds):
         entry = {"seed": seed, "search_accuracy": accuracies[number], **trained["found"][number].entry}

@@ -30,6 +30,7 @@ def _at_least(least: int) -> Limit:
     return Limit(f"at least {least}", lambda value: least <= value < math.inf)
 
 
+GROWTH = Limit("0 or above 1", lambda value: value == 0 or 1 < value < math.inf)
 FINITE = Limit("finite", math.isfinite)
 POSITIVE = Limit("above 0 and finite", lambda value: 0 < value < math.inf)
 STRIDE = Limit("1 or 2", lambda value: value in (1, 2))
@@ -69,7 +70,7 @@ FIELDS = {
     "table.scale": _number(POSITIVE),
     "monitor.skips": _integer(_at_least(0)),  # 0: never stop because of identities
     "monitor.curvature": FLAG,
-    "monitor.curvature_growth": _number(_at_least(0)),  # 0: never stop because of the curvature
+    "monitor.curvature_growth": _number(GROWTH),  # 0: never stop because of the curvature
     "data.name": TEXT,
     "data.path": TEXT,
     "data.train_fraction": _number(Limit("above 0 and below 1", lambda value: 0 < value < 1)),

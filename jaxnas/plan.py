@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxnas.core.errors import UserError, choose
-from jaxnas.core.types import Architecture, Array, PyTree, Space
+from jaxnas.core.types import Architecture, Array, Batch, PyTree, Space
 from jaxnas.costs.constraints import attainable
 from jaxnas.costs.latency import latency_cost, read_latency_table
 from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm, reward_power
@@ -26,11 +27,11 @@ from jaxnas.data.sources import Dataset, load
 from jaxnas.evaluate.retrain import Recipe, training_task
 from jaxnas.evaluate.tabular import Table, column, read_table
 from jaxnas.limits import Config, check_fields
-from jaxnas.methods import METHODS, Arch, Method, Setup, Stage, Weights
+from jaxnas.methods import METHODS, UNPRICED, Arch, Method, Setup, Stage, Weights
 from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Family, Images
-from jaxnas.search.monitor import Limits, curvature
-from jaxnas.search.objectives import classification
+from jaxnas.search.monitor import Limits, curvature, part_of_skips
+from jaxnas.search.objectives import SearchState, classification
 from jaxnas.spaces.space import random
 from jaxnas.train.loop import Cadence
 from jaxnas.train.parallel import Devices, check_devices, check_platform
@@ -137,7 +138,9 @@ def plan(config: Config) -> Plan:
     price = _price(config, family, images)
     setup = Setup(family.space, family.supernet, steps_per_epoch, config.epochs, devices.mean)
     if price is not None:
-        setup = setup._replace(cost=price.cost, penalty=price.penalty)
+        setup = setup._replace(cost=price.cost, penalty=price.penalty, limit=price.limit)
+    for group, path in (("cost", config.cost.table), ("table", config.table.path)):
+        values[group]["sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
     made = Plan(
         config=values,
         seeds=tuple(range(config.seed, config.seed + config.num_seeds)),
@@ -188,12 +191,24 @@ def _price(config: Config, family: Family, images: Images) -> Price | None:
     wanted = list(inspect.signature(build).parameters)
     if sorted(settings) != sorted(wanted):
         raise UserError(
-            f"the penalty {config.cost.penalty.name!r} takes {', '.join(wanted)}, "
-            f"but the config gives {', '.join(settings) or 'nothing'}."
+            f"the penalty {config.cost.penalty.name!r} takes {', '.join(wanted)}, but the config gives "
+            f"{', '.join(settings) or 'nothing'}; a config file has to set the whole group, as fbnet_cifar10.py does."
         )
     penalty = build(**settings)
+    ignored = {
+        "cost.limit": cost is None and config.cost.limit,
+        "cost.table": config.cost.name != "latency" and config.cost.table,
+    }
+    for name, given in ignored.items():
+        if given:
+            raise UserError(f"{name} is {given!r}, which has no effect with cost.name {config.cost.name!r}.")
     if cost is None:
         return None
+    if config.method.name in UNPRICED and not config.cost.limit:
+        raise UserError(
+            f"the method {config.method.name!r} has no loss of the architecture that a cost could enter; "
+            "give cost.limit, or set cost.name to 'none'."
+        )
     low, high = attainable(family.space, cost)
     for name in ("limit", *TARGETS):
         target = config.cost.limit if name == "limit" else settings.get(name, 0)
@@ -204,6 +219,11 @@ def _price(config: Config, family: Family, images: Images) -> Price | None:
             )
     if config.cost.penalty.name == "log_power":
         check_logarithm(low, unit)
+    if config.cost.penalty.name == "power" and low <= 0:
+        raise UserError(
+            f"the penalty 'power' needs costs above 0, but architectures of this space cost as little as {low:.3g} "
+            f"{unit}; take 'linear'."
+        )
     return Price(cost, unit, penalty, low, high, config.cost.limit)
 
 
@@ -212,6 +232,8 @@ TARGETS = ("threshold",)  # settings of penalties that an architecture is meant 
 
 def _truth(config: Config, space: Space) -> Truth | None:
     if not config.table.path:
+        if config.table.metric:
+            raise UserError(f"table.metric is {config.table.metric!r}, but table.path names no table.")
         return None
     truth = Truth(read_table(config.table.path, space), config.table.metric, config.table.scale)
     column(*truth)  # an unknown metric is found now
@@ -228,10 +250,8 @@ def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[Plan
     arrays = (made.dataset.x_train, made.dataset.y_train, *made.halves)
     data: Any = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]
     limits = Limits(config.monitor.skips, config.monitor.curvature_growth)
-    measure = None
-    if config.monitor.curvature or limits.curvature:
-        loss = classification(made.family.supernet())
-        measure = curvature(loss, lambda logits: jax.tree.map(jax.nn.softmax, logits))
+    if limits.skips and part_of_skips(made.space) is None:
+        raise UserError(f"monitor.skips has nothing to count: the space {made.space.name!r} has no identities.")
     planned: list[PlannedStage] = []
     before: Any = ()
     for stage in stages:
@@ -242,13 +262,24 @@ def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[Plan
             counts=(len(made.halves[0]), len(made.halves[1])),
             augmentation=_augmentation(config, made.dataset, config.data.cutout),
             devices=made.devices,
-            limits=limits,
-            curvature=measure,
+            limits=limits._replace(warmup_epochs=stage.method.warmup_epochs),
+            curvature=_curvature(made, stage.method) if config.monitor.curvature or limits.curvature else None,
         )
         shapes = rehearse(task, SearchData(*data), before)
         planned.append(PlannedStage(stage.method, task, shapes))
         before = shapes.learner
     return tuple(planned)
+
+
+def _curvature(made: Plan, method: Method) -> Callable[[SearchState, Batch], Array]:
+    """Measures the curvature of a method's own mixture; raises UserError for a method that has none."""
+    if method.relaxed is None:
+        raise UserError(
+            f"the method {made.config['method']['name']!r} has no mixture whose loss could have a curvature; "
+            "set monitor.curvature to False and monitor.curvature_growth to 0."
+        )
+    network, gates = method.relaxed()
+    return curvature(classification(network), gates, made.devices.mean)
 
 
 # How methods train weights and architecture: groups of fields of `config.method`, by the name of the argument.
@@ -282,7 +313,7 @@ def _check_groups(config: Config, build_method: Callable[..., Any], build_family
         if any(problems.values()):
             what = " and ".join(f"{verb} {', '.join(names)}" for verb, names in problems.items() if names)
             kind = {"method": "method", "space": "space", "retrain": "training of networks of the space"}[group]
-            start = f"start from a config of that {'method' if group == 'method' else 'space'}"
+            start = f"start from {'a config of that method' if group == 'method' else 'settings of that space'}"
             raise UserError(f"the {kind} {name!r} {what}; {start}, such as {_example(group, name)}.")
 
 
@@ -290,7 +321,7 @@ RETRAIN_ALWAYS = ("cutout", "random_baseline")
 
 
 def _example(group: str, name: str) -> str:
-    return f"configs/search/{name}_digits.py" if group == "method" else "the one whose docstring names it"
+    return f"configs/search/{name}_digits.py" if group == "method" else "those of configs/search/spaces.py"
 
 
 def _family_settings(config: Config, build_family: Callable[..., Any]) -> dict[str, Any]:

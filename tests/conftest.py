@@ -3,9 +3,13 @@
 What the caller has set stands: `JAX_PLATFORMS=cuda ./launch/test` runs the tests on a GPU.
 """
 
+import gc
 import os
 import platform
+import sys
 from pathlib import Path
+
+import pytest
 
 # Four devices, for what runs data parallel. Tests compile much and compute little: without LLVM's optimizations they
 # take about half the time. A collective waits for its slowest device; on busy cores that may exceed XLA's 40 seconds.
@@ -23,3 +27,13 @@ os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Drops the compiled programs of a file: each holds memory mappings, of which a process has a limited number."""
+    yield
+    jax = sys.modules.get("jax")
+    if jax is not None:
+        jax.clear_caches()
+        gc.collect()

@@ -26,7 +26,7 @@ WRONG_FIELDS = [
     ({"cost__name": "size"}, "unknown cost 'size'; known are: latency, mult_adds, none, params."),
     (
         {"cost__penalty__name": "power"},
-        "the penalty 'power' takes exponent, reference, but the config gives reference, weight.",
+        "the penalty 'power' takes exponent, reference, but the config gives reference, weight; a config",
     ),
     ({"cost__penalty__name": "cube"}, "unknown penalty 'cube'"),
     ({"cost__penalty__weight": -1.0}, "cost.penalty.weight is -1.0, but has to be a number of at least 0."),
@@ -74,6 +74,7 @@ WRONG_NUMBERS = [
     ("method__clip", 0.0, "above 0 and finite"),
     ("retrain__learning_rate", float("inf"), "above 0 and finite"),
     ("retrain__drop_path", 1.0, "at least 0 and below 1"),
+    ("monitor__curvature_growth", 0.5, "0 or above 1"),
     ("checkpoint__every_steps", -1, "at least 0"),
     ("checkpoint__every_seconds", -1.0, "at least 0"),
     ("checkpoint__keep", 0, "at least 1"),
@@ -142,6 +143,14 @@ def test_a_number_out_of_its_limits(field, value, limit, data, tmp_path, capsys)
         ("p_darts", "method__stage_dropout", "(0.0,1.0,0.1)", "method.stage_dropout[1] must be at least 0 and below 1"),
         ("composed", "method__sampler", "gumbel", "unknown sampler 'gumbel'; did you mean 'gumbel_softmax'?"),
         ("composed", "method__estimator", "reinforce", "unknown estimator 'reinforce'"),
+        ("pc_darts", "method__warmup_epochs", 3, "method.warmup_epochs is 3, but the search has 3 epochs, of which"),
+        (
+            "random",
+            "cost__name",
+            "params",
+            "the method 'random' has no loss of the architecture that a cost could enter",
+        ),
+        ("random", "monitor__curvature", True, "the method 'random' has no mixture whose loss could have a curvature"),
     ],
 )
 def test_a_wrong_setting_of_another_method(method, field, value, message, data, tmp_path, capsys):
@@ -166,7 +175,7 @@ TABLE = "# jaxnas latency table, version 1\n# units: ms\ncomponent,milliseconds,
         (TABLE + "max_pool_3x3 2x4x4 s1,nan,\n", "line 4 of the latency table "),
         ("component,milliseconds\nmax_pool_3x3 2x4x4 s1,0.1\n", "does not say its version"),
     ],
-    ids=["another space's", "negative", "not a number", "no version"],
+    ids=["of other pieces", "another family's", "negative", "not a number", "no version"],
 )
 def test_a_wrong_latency_table(text, message, data, tmp_path, capsys):
     (tmp_path / "table.csv").write_text(text)

@@ -84,7 +84,7 @@ GOOD = {
     ("changed", "epochs", "message"),
     [
         ({"stage_operations": (3, 2, 2)}, 4, "stage_operations has 3 entries, but method.stage_layers has 2"),
-        ({"stage_layers": ()}, 4, "has 0 entries"),
+        ({"stage_layers": ()}, 4, "method.stage_layers is empty, but a search needs at least one stage"),
         ({"stage_operations": (2, 3)}, 4, "starts with 2, but the edges of this space have 3 operations"),
         (
             {name: value * 2 for name, value in GOOD.items() if name.startswith("stage")}

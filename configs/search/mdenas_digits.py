@@ -11,5 +11,6 @@ from configs.search import common, spaces
 def get_config():
     config = common.digits(spaces.PROXYLESSNAS_8)
     config.method = common.mdenas()
+    config.method.distribution_learning_rate = 0.1
     config.epochs = 30
     return config

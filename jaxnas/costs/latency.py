@@ -139,6 +139,12 @@ def latency_cost(family: Family, images: Images, table: LatencyTable) -> Expecte
 
     Raises UserError naming the first component of the family that the table lacks.
     """
+    measured = table.about.get("family", family.space.name)
+    if measured != family.space.name:
+        raise UserError(
+            f"the latency table is of the family {measured!r}, but the space is {family.space.name!r}; "
+            "pieces of one name can differ between families, so measure this one."
+        )
     terms = family.terms()
     lacking = [name for name in components(terms) if name not in table.rows]
     if lacking:

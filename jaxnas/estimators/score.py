@@ -41,23 +41,6 @@ def score_function(sampler: Sampler, *, samples: int = 1) -> GradEstimator:
     return estimate
 
 
-def with_credit(estimator: GradEstimator, credited: GradEstimator, cost: Objective) -> GradEstimator:
-    """Adds to an estimate the gradient of a second objective by another estimator, both with the same key.
-
-    For costs that are credited by the score function while the loss is differentiated (SNAS, Xie et al. 2019, section
-    2.3); with samplers that draw by the key alone both see the same code.
-    """
-
-    def estimate(key: Key, logits: Logits, count: Array, objective: Objective) -> Estimate:
-        of_loss = estimator(key, logits, count, objective)
-        of_cost = credited(key, logits, count, cost)
-        gradient = jax.tree.map(jnp.add, of_loss.gradient, of_cost.gradient)
-        metrics = {**of_loss.metrics, **of_cost.metrics}
-        return Estimate(of_loss.loss + of_cost.loss, metrics, gradient, of_loss.draw)
-
-    return estimate
-
-
 def through(sampler: Sampler, estimator: GradEstimator) -> GradEstimator:
     """An estimator that perturbs its parameters (differences, evolution strategies) on the logits of a sampler.
 

@@ -12,7 +12,10 @@ from jaxnas.methods.composed import composed
 from jaxnas.methods.method import Arch, Method, Setup, Stage, Weights
 from jaxnas.methods.random_search import random_search
 
-__all__ = ["METHODS", "Arch", "Method", "Setup", "Stage", "Weights"]
+__all__ = ["METHODS", "UNPRICED", "Arch", "Method", "Setup", "Stage", "Weights"]
+
+# Methods without a loss of the architecture, which a cost could enter.
+UNPRICED = ("mdenas", "random")
 
 METHODS: Mapping[str, Callable[..., Method | tuple[Stage, ...]]] = {
     "darts": darts,

@@ -111,7 +111,7 @@ def snas(
     sampler = categorical.gumbel_softmax(categorical.linear_temperature(temperature, final_temperature, setup.steps))
     of_weights, of_logits = weights.optimizer(setup.steps, paths=False), logits.optimizer()
     scored = choose("credit", credit, {"pathwise": False, "score": setup.cost is not None})
-    if scored and setup.penalty is not None and float(setup.penalty(jnp.zeros(()), jnp.asarray(1e15))) == 0:
+    if scored and setup.multiplied:
         raise UserError(
             "method.credit is 'score', which needs a penalty that is added to the loss (linear, relative or above), "
             "because the cost gets its gradient apart from it."
@@ -191,12 +191,15 @@ def pc_darts(
     of_weights, of_logits = weights.optimizer(setup.steps, paths=False), logits.optimizer()
     learn = learn_logits(pathwise(sampler), bilevel(setup, loss, weights, order, hessian), of_logits, setup.mean)
 
+    def gates_of(logits):
+        return sampler(jax.random.key(0), logits, jnp.zeros((), jnp.int32)).gates  # draws nothing
+
     def mixture(state):
-        return sampler(jax.random.key(0), state.visible, state.step).gates  # draws nothing
+        return gates_of(state.visible)
 
     return relaxation(
         setup,
-        when(lambda step: step >= warmup_epochs * setup.steps_per_epoch, learn),
+        when(setup.after(warmup_epochs), learn),
         learn_weights(sampler, loss, of_weights, network.active, setup.mean),
         network=network,
         child_network=setup.network(partial=partial, paths=1),
@@ -208,6 +211,9 @@ def pc_darts(
         allowed=dict.fromkeys(weighing.values(), sources),
         probabilities=lambda state: {part: softmax_gates(state)[part] for part in PARTS},
         derive=lambda state: setup.space.best(mixture(state)),
+        scores=lambda state: jax.tree.map(jnp.log, dict(mixture(state))),
+        relaxed=lambda: (network, gates_of),
+        warmup_epochs=warmup_epochs,
     )
 
 
@@ -284,8 +290,10 @@ def _check_stages(
         "stage_operations": operations,
         "stage_dropout": dropout,
     }
+    if not layers:
+        raise UserError("method.stage_layers is empty, but a search needs at least one stage.")
     for name, values in lists.items():
-        if len(values) != len(layers) or not values:
+        if len(values) != len(layers):
             raise UserError(
                 f"method.{name} has {len(values)} entries, but method.stage_layers has {len(layers)}; "
                 "every stage needs one in each."
@@ -350,7 +358,7 @@ def _p_darts_stage(
         return {f"at most {n} skips": restricted_skips(setup.space, state.visible, n) for n in range(most, -1, -1)}
 
     updates = (
-        when(lambda step: step >= warmup_epochs * setup.steps_per_epoch, learn),
+        when(setup.after(warmup_epochs), learn),
         learn_weights(sampler, loss, of_weights, network.active, setup.mean),
     )
     return relaxation(
@@ -364,4 +372,6 @@ def _p_darts_stage(
         judged_by=softmax_gates,
         derive=derive,
         variants=variants,
+        relaxed=lambda: (network, lambda logits: jax.tree.map(jax.nn.softmax, dict(logits))),
+        warmup_epochs=warmup_epochs,
     )

@@ -54,17 +54,17 @@ def proxylessnas(
     objective = bilevel(setup, classification(setup.network(**evaluation)), weights, order, hessian)
     of_weights, of_logits = weights.optimizer(setup.steps, paths=True), logits.optimizer(b1=0.0)
     learn = learn_logits(pathwise(sampler), objective, of_logits, setup.mean, settle)
-    warmup = warmup_epochs * setup.steps_per_epoch
     return relaxation(
         setup,
         learn_weights(full, classification(single), of_weights, single.active, setup.mean),
-        when(lambda step: (step >= warmup) & (step % every == every - 1), learn),
+        when(setup.after(warmup_epochs, every), learn),
         network=single,
         child_network=single,
         weights=of_weights,
         logits=of_logits,
         branches=True,
         initial=lambda key: equal_logits(setup.space),
+        warmup_epochs=warmup_epochs,
     )
 
 
@@ -144,10 +144,9 @@ def _gumbel_bilevel(setup, weights, logits, sampler, warmup_epochs, order, hessi
     loss = classification(network)
     of_weights, of_logits = weights.optimizer(setup.steps, paths=False), logits.optimizer()
     learn = learn_logits(pathwise(sampler), bilevel(setup, loss, weights, order, hessian), of_logits, setup.mean)
-    warmup = warmup_epochs * setup.steps_per_epoch
     return relaxation(
         setup,
-        when(lambda step: step >= warmup, learn),
+        when(setup.after(warmup_epochs), learn),
         learn_weights(sampler, loss, of_weights, network.active, setup.mean),
         network=network,
         child_network=setup.network(paths=1),
@@ -155,6 +154,7 @@ def _gumbel_bilevel(setup, weights, logits, sampler, warmup_epochs, order, hessi
         logits=of_logits,
         branches=False,
         judged_by=softmax_gates,
+        warmup_epochs=warmup_epochs,
     )
 
 
@@ -208,13 +208,14 @@ def single_path(setup: Setup, weights: Weights, logits: Arch) -> Method:
         judged_by=decisions,
         probabilities=probabilities,
         derive=lambda state: setup.space.decode(decisions(state)),
+        scores=lambda state: jax.tree.map(lambda chances: jnp.log(jnp.maximum(chances, 1e-30)), probabilities(state)),
     )
 
     def init(key):
         state = method.init(key)
         return state._replace(logits=jax.tree.map(lambda norm: norm - 1.0, dict(importance(state.params))))
 
-    return method._replace(init=init)
+    return method._replace(init=init, relaxed=None)  # its decisions are no mixture
 
 
 def mdenas(setup: Setup, weights: Weights, *, distribution_learning_rate: float, warmup_epochs: int) -> Method:
@@ -229,6 +230,7 @@ def mdenas(setup: Setup, weights: Weights, *, distribution_learning_rate: float,
     sampler = categorical.multinomial_straight_through()
     of_weights = weights.optimizer(setup.steps, paths=True)
     learn = learn_weights(sampler, loss, of_weights, network.active, setup.mean)
+    setup.after(warmup_epochs)
 
     def compare(key, state, epoch, accuracy, judge):
         del key, judge
@@ -249,4 +251,5 @@ def mdenas(setup: Setup, weights: Weights, *, distribution_learning_rate: float,
         initial=lambda key: equal_logits(setup.space),
         memory=no_tallies(setup.space),
         finish_epoch=compare,
+        warmup_epochs=warmup_epochs,
     )

@@ -24,6 +24,8 @@ SAMPLERS: Mapping[str, tuple[Callable[[optax.Schedule], Sampler], int | None]] =
     "log_prob_straight_through": (lambda temperature: categorical.log_prob_straight_through(), 1),
     "two_paths": (lambda temperature: categorical.two_paths(), 2),
 }
+# Samplers whose gates are one-hot and distributed as the logits say.
+DRAWN = ("gumbel_straight_through", "multinomial_straight_through", "log_prob_straight_through")
 ESTIMATORS = ("pathwise", "score_function", "coordinate_differences", "nes")
 
 
@@ -48,6 +50,7 @@ def composed(
     samples: draws of the score function, population of the evolution strategy. scale: the standard deviation of the
     evolution strategy's noise on the logits, the step of coordinate differences.
     single_level: learn the architecture on the batch of the weights. order, hessian: as for `darts`, where two levels.
+    With two paths the weights learn along one. Raises UserError for a score function of gates that are not drawn.
     """
     schedule = categorical.exponential_temperature(temperature, final_temperature, setup.steps)
     build, paths = choose("sampler", sampler, SAMPLERS)
@@ -63,13 +66,20 @@ def composed(
         return priced(state.params, gates, batches.train)
 
     objective = one_level if single_level else two_levels
+    if estimator == "score_function" and sampler not in DRAWN:
+        raise UserError(
+            f"the score function needs gates that are drawn from softmax(logits), which {sampler!r} does not give; "
+            f"take one of {', '.join(DRAWN)}."
+        )
     of_weights, of_logits = weights.optimizer(setup.steps, paths=paths is not None), logits.optimizer()
+    single = setup.network(paths=1)
+    trained, by = (single, categorical.multinomial_straight_through()) if paths == 2 else (network, draw)
     return relaxation(
         setup,
         learn_logits(_estimator(estimator, draw, samples, scale), objective, of_logits, setup.mean),
-        learn_weights(draw, loss, of_weights, network.active, setup.mean),
+        learn_weights(by, classification(trained), of_weights, trained.active, setup.mean),
         network=network,
-        child_network=setup.network(paths=1),
+        child_network=single,
         weights=of_weights,
         logits=of_logits,
         branches=paths is not None,

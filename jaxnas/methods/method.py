@@ -57,6 +57,7 @@ class Setup(NamedTuple):
     supernet: builds the supernet of the space's family with a method's settings (see `network`).
     steps_per_epoch, epochs: the budget. mean: the mean over devices.
     cost, penalty: what gates cost, and how that enters the loss of the architecture; None for a search without.
+    limit: the most that a result may cost, 0 for none.
     """
 
     space: Space
@@ -66,6 +67,7 @@ class Setup(NamedTuple):
     mean: Mean = lambda tree: tree
     cost: Callable[[Gates], Array] | None = None
     penalty: Callable[[Array, Array], Array] | None = None
+    limit: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -86,6 +88,31 @@ class Setup(NamedTuple):
                     f"the space {self.space.name!r} has no {NEEDS.get(name, name)}, which this method needs; "
                     "take the space 'darts'."
                 )
+
+    def after(self, warmup_epochs: int, every: int = 1) -> Callable[[Array], Array]:
+        """step -> whether the architecture learns in it: every so many steps, after so many epochs.
+
+        Raises UserError where there is no such step.
+        """
+        first = warmup_epochs * self.steps_per_epoch
+        if warmup_epochs >= self.epochs:
+            raise UserError(
+                f"method.warmup_epochs is {warmup_epochs}, but the search has {self.epochs} epochs, of which at least "
+                "one has to teach the architecture."
+            )
+        if every > self.steps - first:
+            raise UserError(
+                f"method.every is {every}, but only {self.steps - first} steps are left for the architecture."
+            )
+        return lambda step: (step >= first) & (step % every == every - 1)
+
+    @property
+    def multiplied(self) -> bool:
+        """Whether the penalty multiplies the loss, so that it is nothing by itself."""
+        if self.penalty is None:
+            return False
+        nothing, something = (float(self.penalty(jnp.asarray(loss), jnp.asarray(1e15))) for loss in (0.0, 1.0))
+        return nothing == 0 and something != 1
 
     def priced(self, loss: Loss) -> Loss:
         """A loss of the architecture: the loss, penalised by the cost where the search has one."""
@@ -117,6 +144,11 @@ class Method(NamedTuple):
     child: (state, architecture, images) -> class logits with the weights of the supernet; None where these weights are
         not the architecture's.
     variants: state -> {name: architecture}, what else a method would have people look at.
+    scores: state -> {part: [choices, options]}, log-probabilities (up to a constant for each choice) by which the most
+        probable architecture within a limit is found.
+    relaxed: () -> (network, logits -> gates), the mixture whose validation loss has a curvature in the logits; None
+        where there is none.
+    warmup_epochs: in which the architecture does not learn.
     """
 
     branches: bool
@@ -128,6 +160,9 @@ class Method(NamedTuple):
     derive: Callable[[SearchState], Architecture]
     child: Callable[[SearchState, Architecture, Array], Array] | None = None
     variants: Callable[[SearchState], Mapping[str, Architecture]] | None = None
+    scores: Callable[[SearchState], Logits] = lambda state: state.visible
+    relaxed: Callable[[], tuple[Network, Callable[[Logits], Gates]]] | None = None
+    warmup_epochs: int = 0
 
 
 class Candidates(NamedTuple):
@@ -198,6 +233,9 @@ def relaxation(
     derive: Callable[[SearchState], Architecture] | None = None,
     finish_epoch: Callable[[Key, SearchState, Array, Array, Judge], tuple[SearchState, Array]] | None = None,
     variants: Callable[[SearchState], Mapping[str, Architecture]] | None = None,
+    scores: Callable[[SearchState], Logits] = lambda state: state.visible,
+    relaxed: Callable[[], tuple[Network, Callable[[Logits], Gates]]] | None = None,
+    warmup_epochs: int = 0,
 ) -> Method:
     """A method whose architecture is a set of logits, and whose step is the updates one after another.
 
@@ -242,4 +280,7 @@ def relaxation(
         derive=derive,
         child=child,
         variants=variants,
+        scores=scores,
+        relaxed=relaxed or (lambda: (setup.network(), lambda logits: jax.tree.map(jax.nn.softmax, dict(logits)))),
+        warmup_epochs=warmup_epochs,
     )

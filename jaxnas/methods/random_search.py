@@ -6,20 +6,23 @@ import optax
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.keys import named
-from jaxnas.core.types import Key, Logits, PyTree
+from jaxnas.core.types import Architecture, Key, Logits, PyTree
+from jaxnas.costs.constraints import cheapest
 from jaxnas.methods.method import Candidates, Method, Setup, Weights
 from jaxnas.relax import categorical
 from jaxnas.search.objectives import SearchState, classification
 from jaxnas.search.updates import alternating, learn_weights
 from jaxnas.spaces.space import encode, random
 
+DRAWS = 256  # of architectures, to find one within a limit
+
 
 def random_search(setup: Setup, weights: Weights, *, candidates: int) -> Method:
     """Random search, the baseline of Liu et al. 2019: trains random architectures from scratch and keeps the best.
 
     The epochs are shared equally by `candidates` architectures, trained one after another in the supernet's own shape
-    with only their operations running, and compared by validation accuracy. Raises UserError unless every candidate
-    gets the same number of whole epochs, at least one.
+    with only their operations running, and compared by validation accuracy; all are within the limit of the cost.
+    Raises UserError unless every candidate gets the same number of whole epochs, at least one.
     """
     if candidates < 1 or setup.epochs % candidates:
         possible = [number for number in range(1, setup.epochs + 1) if setup.epochs % number == 0]
@@ -36,9 +39,22 @@ def random_search(setup: Setup, weights: Weights, *, candidates: int) -> Method:
     step = alternating(learn_weights(categorical.argmax(), loss, optimizer, network.active, setup.mean))
     allowed = {part: jnp.asarray(mask) for part, mask in setup.space.allowed.items()}
 
+    cost = setup.cost if setup.limit else None
+    least = {} if cost is None else cheapest(setup.space, cost)
+
+    def drawn(key: Key) -> Architecture:
+        """A random architecture, within the limit where there is one: the first of some draws, or the cheapest."""
+        if cost is None:
+            return random(setup.space, key)
+        several = jax.vmap(lambda key: random(setup.space, key))(jax.random.split(key, DRAWS))
+        costs = jax.vmap(cost)(jax.vmap(lambda one: encode(setup.space, one))(several))
+        within = costs <= setup.limit
+        first = jax.tree.map(lambda leaf: leaf[jnp.argmax(within)], several)
+        return jax.tree.map(lambda a, b: jnp.where(jnp.any(within), a, b), first, dict(least))
+
     def start(key: Key) -> tuple[PyTree, optax.OptState, Logits]:
         params = network.init(named(key, "weights"))
-        return params, optimizer.init(params), encode(setup.space, random(setup.space, named(key, "architecture")))
+        return params, optimizer.init(params), encode(setup.space, drawn(named(key, "architecture")))
 
     def init(key):
         params, weights_state, logits = start(key)

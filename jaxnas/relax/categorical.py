@@ -161,7 +161,7 @@ def ordered_probabilities(values: Array) -> Array:
 
 
 def _nested(values: Array, step: Callable[[Array], Array]) -> Array:
-    """Option j as the product of the steps up to it and the complement of the next, an excluded one passed over."""
+    """Option j as the product of the steps up to it and the complement of the next; an excluded first is no step."""
     reach = jnp.ones_like(values[:, :1])
     for option in range(1, values.shape[-1]):
         passed_over = values[:, option - 1 : option] <= EXCLUDED / 2

@@ -58,14 +58,14 @@ def tally(learn: Update, sampler: Sampler, loss: Loss, mean: Mean = lambda tree:
 def dominance(tallies: Tallies, allowed: Mapping[str, Array]) -> Mapping[str, Array]:
     """How many options of its choice each one dominates, less those that dominate it; {part: [choices, options]}.
 
-    One option dominates another that was trained at least as often and yet is less accurate (Zheng et al. 2019, eq. 5).
+    One option dominates another that was trained more often and yet is less accurate (Zheng et al. 2019, eq. 5).
     Options that were not drawn in this epoch, or are not allowed, are compared with none.
     """
 
     def of_part(trained: Array, drawn: Array, correct: Array, may: Array) -> Array:
         known = (drawn > 0) & may
         accuracy = correct / jnp.maximum(drawn, 1)
-        fewer = trained[..., :, None] <= trained[..., None, :]
+        fewer = trained[..., :, None] < trained[..., None, :]
         better = accuracy[..., :, None] > accuracy[..., None, :]
         comparable = known[..., :, None] & known[..., None, :]
         wins = (fewer & better & comparable).astype(jnp.float32)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core.types import Architecture, Array, Batch, Gates, Logits, Space
-from jaxnas.search.objectives import Loss, SearchState
+from jaxnas.search.objectives import Loss, Mean, SearchState
 
-SKIPS = ("skip_connect", "identity", "zero")  # options that compute nothing
+SKIPS = ("skip_connect", "identity", "zero", "0")  # options that compute nothing; 0 is an expansion
 ABSENT = "none"  # stands for an edge that is not there, and counts as no choice
 WINDOW = 5  # epochs over which curvatures are averaged
 ITERATIONS = 10  # of the power method
@@ -19,12 +19,14 @@ ITERATIONS = 10  # of the power method
 class Limits(NamedTuple):
     """When a search is stopped early; 0 for never.
 
-    skips: when the derived first part (the normal cell) has more identities than this. curvature: when the dominant
-    eigenvalue, averaged over WINDOW epochs, has grown by more than this factor against WINDOW epochs before.
+    skips: when the derived part that can have identities (the first: of two cells the normal one) has more than this.
+    curvature: when the magnitude of the dominant eigenvalue, averaged over WINDOW epochs, has grown by more than this
+    factor against WINDOW epochs before. warmup_epochs: before the architecture learns nothing is stopped.
     """
 
     skips: int = 0
     curvature: float = 0.0
+    warmup_epochs: int = 0
 
     @property
     def any(self) -> bool:
@@ -33,18 +35,31 @@ class Limits(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """What the monitor remembers: the epoch whose end stopped the search (-1: none), the logits and the options as they
-    were one epoch earlier, and the curvatures of the last 2 · WINDOW epochs (0 before)."""
+    """What the monitor remembers.
+
+    stopped: the epoch whose end stopped the search, -1 for none. architecture, logits, allowed, accuracy: what would
+    have been derived one epoch earlier, and from what; the accuracy by which the search was judged then.
+    curvatures: of the last 2 · WINDOW epochs, 0 before.
+    """
 
     stopped: Array
+    architecture: Architecture
     logits: Logits
     allowed: Mapping[str, Array]
+    accuracy: Array
     curvatures: Array
 
 
-def begin_watch(state: SearchState) -> SearchState:
-    """A state with a monitor that has seen nothing yet."""
-    return state._replace(watch=Watch(jnp.full((), -1, jnp.int32), state.logits, state.allowed, jnp.zeros(2 * WINDOW)))
+def begin_watch(state: SearchState, architecture: Architecture) -> SearchState:
+    """A state with a monitor that has seen nothing yet, but for what would be derived at once."""
+    nothing, nowhere = jnp.full((), -1, jnp.int32), jnp.zeros(())
+    watch = Watch(nothing, architecture, state.logits, state.allowed, nowhere, jnp.zeros(2 * WINDOW))
+    return state._replace(watch=watch)
+
+
+def part_of_skips(space: Space) -> str | None:
+    """The first part that has identities among its options, None where none has."""
+    return next((part for part, names in space.options.items() if set(names) & set(SKIPS)), None)
 
 
 def signs(space: Space, probabilities: Mapping[str, Array], architecture: Architecture) -> dict[str, Array]:
@@ -64,7 +79,9 @@ def signs(space: Space, probabilities: Mapping[str, Array], architecture: Archit
     return found
 
 
-def curvature(loss: Loss, gates: Callable[[Logits], Gates]) -> Callable[[SearchState, Batch], Array]:
+def curvature(
+    loss: Loss, gates: Callable[[Logits], Gates], mean: Mean = lambda tree: tree
+) -> Callable[[SearchState, Batch], Array]:
     """The dominant eigenvalue of the Hessian of the validation loss in the logits, of one batch (Zela et al. 2020).
 
     By the power method with exact Hessian-vector products; the eigenvalue of largest magnitude, with its sign.
@@ -78,7 +95,7 @@ def curvature(loss: Loss, gates: Callable[[Logits], Gates]) -> Callable[[SearchS
             def along(logits: Logits) -> Array:
                 return _dot(gradient(logits), direction)
 
-            return jax.grad(along)(state.visible)
+            return mean(jax.grad(along)(state.visible))
 
         def iterate(_: int, direction: Logits) -> Logits:
             following = product(direction)
@@ -99,7 +116,13 @@ def _dot(one: Logits, other: Logits) -> Array:
 
 
 def watch(
-    limits: Limits, space: Space, state: SearchState, architecture: Architecture, epoch: Array, value: Array
+    limits: Limits,
+    space: Space,
+    state: SearchState,
+    architecture: Architecture,
+    accuracy: Array,
+    epoch: Array,
+    value: Array,
 ) -> SearchState:
     """The state after an epoch's end: what was sound one epoch earlier is kept once a limit is exceeded.
 
@@ -108,28 +131,24 @@ def watch(
     before: Watch = state.watch
     curvatures = jnp.concatenate([before.curvatures[1:], value[None]])
     exceeded = jnp.zeros((), bool)
-    part = next(iter(space.options))
-    if limits.skips:
+    part = part_of_skips(space)
+    if limits.skips and part is not None:
         skip = np.asarray([name in SKIPS for name in space.options[part]])
         exceeded |= jnp.sum(jnp.asarray(skip)[architecture[part]]) > limits.skips
     if limits.curvature:
-        early, late = jnp.mean(curvatures[:WINDOW]), jnp.mean(curvatures[WINDOW:])
-        exceeded |= (epoch + 1 >= 2 * WINDOW) & (late > limits.curvature * early)
+        early, late = (jnp.abs(jnp.mean(half)) for half in (curvatures[:WINDOW], curvatures[WINDOW:]))
+        exceeded |= (epoch + 1 >= limits.warmup_epochs + 2 * WINDOW) & (late > limits.curvature * early)
+    exceeded &= epoch >= limits.warmup_epochs
     stopped = jnp.where((before.stopped < 0) & exceeded, epoch, before.stopped).astype(jnp.int32)
-    logits, allowed = jax.tree.map(
+    found, logits, allowed, judged = jax.tree.map(
         lambda kept, now: jnp.where(stopped < 0, now, kept),
-        (before.logits, before.allowed),
-        (state.logits, state.allowed),
+        (before.architecture, before.logits, before.allowed, before.accuracy),
+        (architecture, state.logits, state.allowed, accuracy),
     )
-    return state._replace(watch=Watch(stopped, logits, allowed, curvatures))
+    return state._replace(watch=Watch(stopped, found, logits, allowed, judged, curvatures))
 
 
 def sound(state: SearchState) -> SearchState:
-    """The state with the logits from before the search was stopped; as it is where it was not."""
+    """The state with the logits from before the search was stopped, or its own where it was not."""
     kept: Watch = state.watch
-    logits, allowed = jax.tree.map(
-        lambda old, now: jnp.where(kept.stopped < 0, now, old),
-        (kept.logits, kept.allowed),
-        (state.logits, state.allowed),
-    )
-    return state._replace(logits=logits, allowed=allowed)
+    return state._replace(logits=kept.logits, allowed=kept.allowed)

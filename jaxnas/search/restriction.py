@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.core.types import Architecture, Array, Logits, Space
-from jaxnas.relax.categorical import EXCLUDED
 
 SKIP = "skip_connect"
 
@@ -22,20 +21,24 @@ def keep_strongest(logits: Logits, count: int) -> Mapping[str, Array]:
 
 
 def restricted_skips(space: Space, logits: Logits, most: int, part: str = "normal") -> Architecture:
-    """`space.decode`, with at most `most` identities in a part: the weakest give way to what comes next on their edge.
+    """`space.decode`, with at most `most` identities in a part: the weakest lose their probability, one by one.
 
-    P-DARTS, Chen et al. 2019, section 3.3.2. Spaces without such a part or operation are decoded as they are.
+    The probabilities of the other options stay as they are, so that an edge that was kept for its identity may give way
+    to another edge (P-DARTS, Chen et al. 2019, section 3.3.2). Spaces without such a part or operation are decoded as
+    they are.
     """
     if SKIP not in space.options.get(part, ()):
         return space.decode(logits)
     skip = space.options[part].index(SKIP)
 
+    probabilities = jax.tree.map(jax.nn.softmax, dict(logits))
+
     def exclude_weakest(_: int, values: Array) -> Array:
-        skips = space.decode({**logits, part: values})[part] == skip
-        strength = jnp.where(skips, jax.nn.softmax(values)[:, skip], jnp.inf)
+        skips = space.best({**probabilities, part: values})[part] == skip
+        strength = jnp.where(skips, values[:, skip], jnp.inf)
         # Below what was dropped before, which comes back where an edge has nothing else left.
-        without = values.at[jnp.argmin(strength), skip].set(2 * EXCLUDED)
+        without = values.at[jnp.argmin(strength), skip].set(-1.0)
         return jnp.where(jnp.sum(skips) > most, without, values)
 
-    restricted = jax.lax.fori_loop(0, space.shapes[part][0], exclude_weakest, logits[part])
-    return space.decode({**logits, part: restricted})
+    restricted = jax.lax.fori_loop(0, space.shapes[part][0], exclude_weakest, probabilities[part])
+    return space.best({**probabilities, part: restricted})

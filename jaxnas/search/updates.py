@@ -183,7 +183,10 @@ def when(condition: Callable[[Array], Array], update: Update) -> Update:
 
 
 def dropping(rate: Callable[[Array], Array], update: Update) -> Update:
-    """Runs an update with dropout at rate(step), in the networks that have something to drop."""
+    """Runs an update with dropout at rate(step), in the networks that have something to drop.
+
+    On several devices every slice of a batch drops the same elements.
+    """
 
     def noisy(key, state, batches):
         train, valid = (

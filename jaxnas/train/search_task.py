@@ -73,7 +73,7 @@ def search_task(
 
     def init(key, before):
         state = method.init(key) if stage.enter is None else stage.enter(key, sound(before))
-        return begin_watch(state)
+        return begin_watch(state, method.derive(state))
 
     def finish_epoch(key, state, data, epoch):
         loss, accuracy = validate(functools.partial(method.predict, state), data)
@@ -94,8 +94,8 @@ def search_task(
         if curvature is not None:
             rows = devices.shard(data.valid_rows[:batch_size])
             batch = Batch(normalize(augmentation, data.images[rows]), data.labels[rows])
-            sharpness = row["curvature"] = devices.mean(curvature(state, batch))
-        return watch(limits, space, state, architecture, epoch, sharpness), row
+            sharpness = row["curvature"] = curvature(state, batch)
+        return watch(limits, space, state, architecture, search_accuracy, epoch, sharpness), row
 
     def validate(predict: Callable[[Array], Array], data: SearchData) -> tuple[Array, Array]:
         rows, mask = batches.evaluation_rows(valid_count, batch_size)
@@ -123,5 +123,6 @@ def search_task(
         begin_epoch=begin_epoch,
         step=jax.jit(step),  # traced once, for the rehearsal and for the program
         finish_epoch=finish_epoch,
+        stream=stage.name if stage.enter else "",
         ended=(lambda state: state.watch.stopped >= 0) if limits.any else None,
     )

@@ -24,6 +24,7 @@ class Task(NamedTuple):
     step: (key, learner, data, order, position in the epoch) -> (learner, metrics: scalars or `Averaged`).
     finish_epoch: (key, learner, data, epoch) -> (learner, row), the row being what to remember of the epoch.
     ended: learner -> whether to end before the last epoch, looked at after every epoch; None for never.
+    stream: tells the randomness of tasks that follow one another in a run apart; those without a name share it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Task(NamedTuple):
     step: Callable[[Key, PyTree, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
     finish_epoch: Callable[[Key, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
     ended: Callable[[PyTree], Array] | None = None
+    stream: str = ""
 
     @property
     def steps(self) -> int:
@@ -85,6 +87,7 @@ def rehearse(task: Task, data: PyTree, before: PyTree = ()) -> Any:
 
 def init_run(task: Task, key: Key, shapes: Any, before: PyTree = ()) -> RunState:
     """The state before the first step, of the shapes that `rehearse` gave; jit- and vmap-able over keys."""
+    key = named(key, task.stream) if task.stream else key
     sums, history = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes.sums, shapes.history))
     learner = task.init(named(key, "learner"), before)
     return RunState(jnp.zeros((), jnp.int32), key, learner, sums, history, jnp.full((), -1, jnp.int32))

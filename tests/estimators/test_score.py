@@ -2,7 +2,6 @@
 
 import itertools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from jaxnas.core.errors import UserError
 from jaxnas.estimators.coordinate import coordinate_differences
 from jaxnas.estimators.pathwise import pathwise
-from jaxnas.estimators.score import score_function, through, with_credit
+from jaxnas.estimators.score import score_function, through
 from jaxnas.relax import categorical
 
 LOGITS = {"cell": jax.random.normal(jax.random.key(0), (2, 3))}
@@ -58,22 +57,6 @@ def test_the_mean_of_the_others_as_a_baseline_takes_off_constants(samples):
             estimator(jax.random.key(3), LOGITS, COUNT, one).gradient["cell"] for one in (objective, shifted)
         )
         assert np.allclose(plain, other, atol=1e-3) == (number > 1)
-
-
-def test_credit_adds_the_gradient_of_a_second_objective():
-    """Both estimators see the same draw, since they draw with the same key."""
-
-    def cost(gates):
-        return jnp.sum(gates["cell"][:, 2]), {"cost": jnp.sum(gates["cell"][:, 2])}
-
-    both = with_credit(pathwise(SAMPLER), score_function(SAMPLER), cost)
-    key = jax.random.key(2)
-    actual = both(key, LOGITS, COUNT, objective)
-    parts = pathwise(SAMPLER)(key, LOGITS, COUNT, objective), score_function(SAMPLER)(key, LOGITS, COUNT, cost)
-    chex.assert_trees_all_close(actual.gradient, jax.tree.map(jnp.add, parts[0].gradient, parts[1].gradient))
-    np.testing.assert_allclose(actual.loss, parts[0].loss + parts[1].loss, rtol=1e-6)
-    assert set(actual.metrics) == {"accuracy", "cost"}
-    chex.assert_trees_all_equal(parts[0].draw.architecture, parts[1].draw.architecture)
 
 
 def test_differences_through_a_sampler_are_its_derivative():

@@ -8,7 +8,7 @@ from jaxnas.search.distribution import Tallies, dominance
 
 
 def test_dominance_is_counted_over_all_pairs():
-    """An option that was trained no more than another and is better moves up by one, the other down by one."""
+    """An option that was trained less than another and is better moves up by one, the other down by one."""
     rng = np.random.default_rng(0)
     trained = rng.integers(0, 4, (3, 5)).astype(np.float32)
     drawn = rng.integers(0, 3, (3, 5)).astype(np.float32)
@@ -19,7 +19,7 @@ def test_dominance_is_counted_over_all_pairs():
         for i in range(5):
             for j in range(5):
                 both = all(drawn[choice, n] > 0 and allowed[choice, n] for n in (i, j))
-                if both and trained[choice, i] <= trained[choice, j]:
+                if both and trained[choice, i] < trained[choice, j]:
                     better = correct[choice, i] / drawn[choice, i] > correct[choice, j] / drawn[choice, j]
                     expected[choice, i] += better
                     expected[choice, j] -= better

@@ -16,7 +16,8 @@ SPACE = product_space("cells", {"normal": OPTIONS, "reduce": OPTIONS}, {"normal"
 
 def state_of(logits):
     allowed = {part: jnp.asarray(mask) for part, mask in SPACE.allowed.items() if part in logits}
-    return begin_watch(SearchState(jnp.zeros((), jnp.int32), {"w": jnp.asarray(0.5)}, (), logits, (), allowed, ()))
+    state = SearchState(jnp.zeros((), jnp.int32), {"w": jnp.asarray(0.5)}, (), logits, (), allowed, ())
+    return begin_watch(state, architecture(3, 3, 3, 3, 3))
 
 
 def logits_of(number):
@@ -78,7 +79,7 @@ def run(limits, architectures, curvatures=None):
     for epoch, one in enumerate(architectures):
         state = state._replace(logits=logits_of(epoch + 1))
         value = jnp.asarray(0.0 if curvatures is None else curvatures[epoch])
-        state = watch(limits, SPACE, state, one, jnp.asarray(epoch), value)
+        state = watch(limits, SPACE, state, one, jnp.asarray(0.1 * epoch), jnp.asarray(epoch), value)
     return state
 
 
@@ -98,7 +99,20 @@ def test_too_many_identities_stop_a_search(architectures, stopped, kept):
     state = run(Limits(skips=2), architectures)
     assert int(state.watch.stopped) == stopped
     assert float(sound(state).logits["normal"][0, 0]) == kept
+    expected = architectures[kept - 1] if kept else architecture(3, 3, 3, 3, 3)
+    np.testing.assert_array_equal(state.watch.architecture["normal"], expected["normal"])
     assert int(run(Limits(), architectures).watch.stopped) == -1
+
+
+def test_nothing_is_stopped_while_the_weights_alone_learn():
+    assert int(run(Limits(skips=2, warmup_epochs=3), [SKIPS] * 3).watch.stopped) == -1
+    assert int(run(Limits(skips=2, warmup_epochs=3), [SKIPS] * 4).watch.stopped) == 3
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_steady_curvature_of_either_sign_stops_nothing(sign):
+    steady = [sign * 0.1] * 12
+    assert int(run(Limits(curvature=1.3), [FINE] * 12, steady).watch.stopped) == -1
 
 
 def test_growing_curvature_stops_a_search():

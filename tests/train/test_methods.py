@@ -220,7 +220,7 @@ class Compiled:
         return run
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)  # compiled programs hold memory mappings, of which a process has a limited number
 def built(row):
     return Built(row, priced="cost" in row)
 
