@@ -39,6 +39,9 @@ WRONG_FIELDS = [
         {"cost__penalty__name": "reward_power"},
         "the penalty 'reward_power' is for rewards, and the method 'darts' minimi",
     ),
+    ({"cost__limit": 5.0}, "cost.limit is 5.0, which has no effect with cost.name 'none'."),
+    ({"cost__table": "here.csv"}, "cost.table is 'here.csv', which has no effect with cost.name 'none'."),
+    ({"table__metric": "accuracy"}, "table.metric is 'accuracy', but table.path names no table."),
     ({"cost__name": "latency", "cost__table": "nowhere.csv"}, "the latency table 'nowhere.csv' cannot be read"),
     ({"monitor__skips": -1}, "monitor.skips must be at least 0, not -1."),
     ({"method__order": 3}, "method.order must be 1 or 2, not 3."),
@@ -150,7 +153,6 @@ def test_a_number_out_of_its_limits(field, value, limit, data, tmp_path, capsys)
             "params",
             "the method 'random' has no loss of the architecture that a cost could enter",
         ),
-        ("random", "monitor__curvature", True, "the method 'random' has no mixture whose loss could have a curvature"),
     ],
 )
 def test_a_wrong_setting_of_another_method(method, field, value, message, data, tmp_path, capsys):
@@ -164,6 +166,12 @@ def test_wrong_arrays(arrays, message, tmp_path, capsys):
     assert_refused(arguments(tmp_path / "run", path), tmp_path / "run", message, capsys)
 
 
+def test_a_curvature_of_nothing(data, tmp_path, capsys):
+    command = arguments(tmp_path / "run", data, "random", epochs=4, monitor__curvature=True)
+    message = "the method 'random' has no mixture whose loss could have a curvature"
+    assert_refused(command, tmp_path / "run", message, capsys)
+
+
 TABLE = "# jaxnas latency table, version 1\n# units: ms\ncomponent,milliseconds,spread\n"
 
 
@@ -171,6 +179,10 @@ TABLE = "# jaxnas latency table, version 1\n# units: ms\ncomponent,milliseconds,
     ("text", "message"),
     [
         (TABLE + "conv 1x1 2x4x4 s1,0.1,\n", "lacks"),
+        (
+            "# family: fbnet\n" + TABLE + "conv 1x1 2x4x4 s1,0.1,\n",
+            "is of the family 'fbnet', but the space is 'darts'",
+        ),
         (TABLE + "max_pool_3x3 2x4x4 s1,-0.1,\n", "line 4 of the latency table "),
         (TABLE + "max_pool_3x3 2x4x4 s1,nan,\n", "line 4 of the latency table "),
         ("component,milliseconds\nmax_pool_3x3 2x4x4 s1,0.1\n", "does not say its version"),
