@@ -5,8 +5,8 @@ project. A few thousand images are enough for a search of minutes; they come in 
 
 Command: python launch/compare.py --config=configs/compare/macro_cifar10.py --workdir=runs/compare_macro
     --config.table.path=nas_bench_macro.csv --config.base.data.path=cifar10_4000.npz
-Expected time: TODO 0 minutes on two CPU cores.
-Expected result: TODO 0.
+Expected time: About 40 minutes on two idle CPU cores (estimated from the first 3 methods).
+Expected result: Not yet run in full; the best chain of the table has 93.13 %, the mean of all is 90.25 %.
 """
 
 from configs.compare.common import chain_methods, comparison
