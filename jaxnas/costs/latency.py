@@ -151,7 +151,7 @@ def latency_cost(family: Family, images: Images, table: LatencyTable) -> Expecte
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         size = "x".join(map(str, images.shape))
         raise UserError(
-            f"the latency table, measured of {table.about.get('family', 'an unknown family')}, lacks the component "
+            f"the latency table lacks the component "
             f"{lacking[0]!r}{more} that {family.space.name} has for images of {size}; measure this family."
         )
     values = tabulate(terms, lambda component: table.rows[component.name].milliseconds)

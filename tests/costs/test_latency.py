@@ -131,11 +131,18 @@ def test_latency_is_the_sum_of_pieces_and_rest(rest, base):
     ("rows", "sentence"),
     [
         ({"other": Timing(1.0)}, "lacks the component 'conv 2x4x4' and 1 more that two has for images of 4x4x2"),
-        ({"conv 2x4x4": Timing(1.0)}, "measured of fbnet, lacks the component 'conv, other' that two has"),
+        ({"conv 2x4x4": Timing(1.0)}, "the latency table lacks the component 'conv, other' that two has"),
     ],
 )
 def test_components_that_a_table_lacks(rows, sentence):
     with pytest.raises(UserError, match=sentence):
+        latency_cost(family(), IMAGES, LatencyTable(rows, {"family": "two"}))
+
+
+def test_a_table_of_another_family():
+    """Its pieces may have the same names and be others."""
+    rows = {"conv 2x4x4": Timing(1.0), "conv, other": Timing(2.0)}
+    with pytest.raises(UserError, match="is of the family 'fbnet', but the space is 'two'"):
         latency_cost(family(), IMAGES, LatencyTable(rows, {"family": "fbnet"}))
 
 
