@@ -93,7 +93,8 @@ def make_data(count=10):
 @pytest.mark.parametrize("batch_size", [10, 4, 3])
 def test_shared_weights_judge_every_architecture_by_itself(batch_size):
     method, data = make_method(), make_data()
-    state = sound(begin_watch(method.init(jax.random.key(0))))
+    state = method.init(jax.random.key(0))
+    state = sound(begin_watch(state, method.derive(state)))
     augmentation = Augmentation(0, False, 0, (0.5,), (0.5,))
     judge = shared_weights(method, data, batch_size=batch_size, augmentation=augmentation)
     architectures = random_architectures(SPACE, jax.random.key(0), 18)

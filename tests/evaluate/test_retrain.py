@@ -33,7 +33,7 @@ def start(devices=1, recipe=RECIPE):
         network, recipe, name="t", count=COUNT, image_shape=(4, 4, 1), augmentation=PLAIN, devices=chosen
     )
     shapes = rehearse(task, data_of())
-    run, data = chosen.replicate((init_over_seeds(lambda key: init_run(task, key, shapes), (0,)), data_of()))
+    run, data = chosen.replicate((init_over_seeds(lambda key, before: init_run(task, key, shapes), (0,)), data_of()))
     step = over_seeds(lambda run, data, count: advance(task, run, data, count), one_by_one=True)
     program = compile_program(step, chosen, run, data, jnp.zeros((), jnp.int32))
     return network, run, lambda run, count: program(run, data, jnp.asarray(count, jnp.int32))

@@ -90,11 +90,16 @@ NOISE = Dropout(jax.random.key(5), jnp.asarray(0.4))
 
 
 @pytest.mark.parametrize(
-    ("noise", "settings"),
-    [(None, {}), (NOISE, {}), (None, {"partial": 2})],
-    ids=["as published", "dropout on identities", "partial channels"],
+    ("kind", "noise", "settings"),
+    [
+        ("mixture", None, {}),
+        ("mixture", NOISE, {}),
+        ("one-hot", None, {}),
+        ("two paths", NOISE, {}),
+        ("two paths", None, {"partial": 2}),
+    ],
+    ids=["mixture", "dropout on identities", "one path", "two paths, dropout", "two paths, partial channels"],
 )
-@pytest.mark.parametrize("kind", ["mixture", "one-hot", "two paths"])
 def test_evaluations_agree(kind, noise, settings):
     """The same function of the same weights, in values and in gradients for weights and gates."""
     with jax.enable_x64(True):
