@@ -6,7 +6,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,10 @@ from jaxnas.core.errors import UserError, unknown
 from jaxnas.core.keys import named
 from jaxnas.evaluate.ranking import random_architectures, rank_correlation, shared_weights
 from jaxnas.evaluate.retrain import TrainingData
-from jaxnas.evaluate.tabular import Table, column, read_table, true_history, true_values
+from jaxnas.evaluate.tabular import column, read_table, true_history, true_values
 from jaxnas.experiment import search
 from jaxnas.limits import FLAG, POSITIVE, TEXT, Config, Field, Limit
-from jaxnas.plan import Plan, plan
+from jaxnas.plan import Plan, Truth, plan
 from jaxnas.report.comparison import markdown_table, write_comparison
 from jaxnas.search.monitor import sound
 from jaxnas.train.checkpoint import Checkpoints
@@ -43,14 +43,6 @@ FIELDS = {
     "ranking.images": Field("a whole number", (int,), COUNT),  # 0: all of the validation half
 }
 GROUPS = ("base", "methods", "table", "ranking")
-
-
-class Truth(NamedTuple):
-    """A metric of a table, and the factor that makes fractions of its values."""
-
-    table: Table
-    metric: str
-    scale: float
 
 
 def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:

@@ -6,10 +6,11 @@ settings: the fields of `config.method`. To add one, write a function beside its
 
 from collections.abc import Callable, Mapping
 
-from jaxnas.methods.cells import darts, dsnas, gdas, p_darts, pc_darts, snas
+from jaxnas.methods.cells import darts, dsnas, gdas, pc_darts, snas
 from jaxnas.methods.chains import fbnet, fbnet_v2, mdenas, proxylessnas, single_path
 from jaxnas.methods.composed import composed
 from jaxnas.methods.method import Arch, Method, Setup, Stage, Weights
+from jaxnas.methods.progressive import p_darts
 from jaxnas.methods.random_search import random_search
 
 __all__ = ["METHODS", "UNPRICED", "Arch", "Method", "Setup", "Stage", "Weights"]

@@ -235,3 +235,9 @@ def architecture(space: Space, genotype: Genotype) -> Architecture:
         if concat != tuple(range(2, 2 + nodes)):
             raise UserError(f"{part}_concat is {list(concat)}, but cells of this space concatenate all nodes in order.")
     return options
+
+
+def nodes_of(space: Space) -> int:
+    """Nodes of the cells of a space of two cells: `nodes` nodes have nodes · (nodes + 3) / 2 edges."""
+    edges = space.shapes[PARTS[0]][0]
+    return next(nodes for nodes in range(1, edges + 1) if nodes * (nodes + 3) // 2 == edges)
