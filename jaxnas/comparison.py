@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.core.errors import UserError, unknown
+from jaxnas.core.errors import UserError
 from jaxnas.core.keys import named
 from jaxnas.evaluate.ranking import random_architectures, rank_correlation, shared_weights
 from jaxnas.evaluate.retrain import TrainingData
-from jaxnas.evaluate.tabular import column, read_table, true_history, true_values
+from jaxnas.evaluate.tabular import column, true_history, true_values
 from jaxnas.experiment import search
-from jaxnas.limits import FLAG, POSITIVE, TEXT, Config, Field, Limit
-from jaxnas.plan import Plan, Truth, plan
+from jaxnas.limits import Config, check_comparison_fields
+from jaxnas.plan import Plan, Truth, plan, read_truth
 from jaxnas.report.comparison import markdown_table, write_comparison
 from jaxnas.search.monitor import sound
 from jaxnas.train.checkpoint import Checkpoints
@@ -32,17 +32,6 @@ RANDOM_ROW = "random architecture"
 COMMON = ("seed", "num_seeds", "space", "retrain", "data.name", "data.path")
 FREE_FIELDS = ("base.checkpoint", "base.data.path", "table.path")  # no result depends on them
 FILES = ("config.json", "result.json", "report.html", "table.md")
-COUNT = Limit("at least 0", lambda value: value >= 0)
-FIELDS = {
-    "question": TEXT,
-    "equal_budget": FLAG,
-    "table.path": TEXT,  # "": no table
-    "table.metric": TEXT,
-    "table.scale": Field("a number", (int, float), POSITIVE),
-    "ranking.architectures": Field("a whole number", (int,), COUNT),
-    "ranking.images": Field("a whole number", (int,), COUNT),  # 0: all of the validation half
-}
-GROUPS = ("base", "methods", "table", "ranking")
 
 
 def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
@@ -60,7 +49,7 @@ def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
     made = {label: _planned(label, run) for label, run in runs.items()}
     examples = {label: _training_examples(of) for label, of in made.items()}
     _check_budget(config, examples)
-    truth = _truth(config, next(iter(made.values())))
+    truth = read_truth(config, next(iter(made.values())).space)
     del made  # every plan holds the data
     with prepare(workdir, files=FILES, folders=tuple(runs)) as folder:
         result = begin(folder, json.loads(config.to_json()), FREE_FIELDS)
@@ -83,23 +72,8 @@ def searches(config: Config) -> Mapping[str, Config]:
 
 
 def _check(config: Config) -> None:
-    """Raises UserError for the first field of the comparison's own that is unknown, missing or wrong."""
-    for name in GROUPS:
-        if not hasattr(config.get(name), "items"):
-            raise UserError(f"the config lacks the field {name!r}, a group of fields.")
-    values = {name: value for name, value in config.items() if name not in GROUPS}
-    values |= {f"{group}.{name}": value for group in ("table", "ranking") for name, value in config[group].items()}
-    for name in values:
-        if name not in FIELDS:
-            raise unknown("config field", name, [*FIELDS, *GROUPS])
-    for name, field in FIELDS.items():
-        if name not in values:
-            raise UserError(f"the config lacks the field {name!r}, {field.words}.")
-        value = values[name]
-        if not isinstance(value, field.types) or (isinstance(value, bool) and bool not in field.types):
-            raise UserError(f"{name} must be {field.words}, not {value!r}.")
-        if field.limit is not None and not field.limit.holds(value):
-            raise UserError(f"{name} must be {field.limit.words}, not {value}.")
+    """Raises UserError for the first field of the comparison's own that is unknown, missing, wrong or needs another."""
+    check_comparison_fields(config)
     if not hasattr(config.base.get("retrain"), "items"):
         raise UserError("the config lacks the field 'base.retrain', a group of fields.")
     if not config.methods:
@@ -160,14 +134,6 @@ def _check_budget(config: Config, examples: Mapping[str, int]) -> None:
             f"the methods train their weights on different numbers of examples: {each}; change their epochs or "
             "batch_size, or set equal_budget=False."
         )
-
-
-def _truth(config: Config, made: Plan) -> Truth | None:
-    if not config.table.path:
-        return None
-    truth = Truth(read_table(config.table.path, made.space), config.table.metric, config.table.scale)
-    column(*truth[:2])  # raises UserError for an unknown metric
-    return truth
 
 
 def _examine(config: Config, run: Config, path: Path, truth: Truth | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What every field of a config has to be: its type and its limit, checked before anything is built from it."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxnas.core.errors import UserError, unknown
@@ -160,6 +160,15 @@ LAB_FIELDS = {
     "small": FLAG,
     **{name: FIELDS[name] for name in ("seed", "checkpoint.every_seconds", "checkpoint.keep")},
 }
+# The config of a comparison; what is wrong with the searches in base and methods, `plan` finds.
+COMPARISON_GROUPS = ("base", "methods", "table", "ranking")
+COMPARISON_FIELDS = {
+    "question": TEXT,
+    "equal_budget": FLAG,
+    **{name: FIELDS[name] for name in ("table.path", "table.metric", "table.scale")},
+    "ranking.architectures": _integer(_at_least(0)),
+    "ranking.images": _integer(_at_least(0)),  # 0: all of the validation half
+}
 
 
 def check_fields(config: Config) -> None:
@@ -176,16 +185,28 @@ def check_fields(config: Config) -> None:
 
 def check_lab_fields(config: Config) -> None:
     """The same for the config of a lab experiment, without its settings, which are the experiment's to check."""
-    for name in config:
-        if name not in LAB_FIELDS and name not in LAB_GROUPS:
-            raise unknown("config field", name, [*LAB_FIELDS, *LAB_GROUPS])
-    for name in LAB_GROUPS:
+    _check_own_fields(config, LAB_FIELDS, LAB_GROUPS)
+
+
+def check_comparison_fields(config: Config) -> None:
+    """The same for the config of a comparison, without its searches, which are checked as every search is."""
+    _check_own_fields(config, COMPARISON_FIELDS, COMPARISON_GROUPS)
+
+
+def _check_own_fields(config: Config, fields: Mapping[str, Field], groups: Sequence[str]) -> None:
+    """Checks `fields`, those of groups with a dot; groups without such fields are left to others."""
+    for name in groups:
         if name not in config:
             raise UserError(f"the config lacks the field {name!r}, a group of fields.")
         if not hasattr(config[name], "items"):
             raise UserError(f"{name} must be a group of fields, not {config[name]!r}.")
-    values = dict(config.items()) | {f"checkpoint.{name}": value for name, value in config.checkpoint.items()}
-    for name, field in LAB_FIELDS.items():
+    own = {name.split(".")[0] for name in fields if "." in name}
+    values = {name: value for name, value in config.items() if name not in groups}
+    values |= {f"{group}.{name}": value for group in groups if group in own for name, value in config[group].items()}
+    for name in values:
+        if name not in fields:
+            raise unknown("config field", name, [*fields, *groups])
+    for name, field in fields.items():
         _check_field(values, name, field)
 
 

@@ -1,6 +1,6 @@
 """A config made into the parts of a run, all of them checked before anything is written.
 
-This and `experiment` are where the config ends; everything else takes explicit arguments.
+This, `pricing` and `experiment` are where the config ends; everything else takes explicit arguments.
 """
 
 import hashlib
@@ -17,19 +17,16 @@ from flax import linen as nn
 
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.types import Architecture, Array, Batch, PyTree, Space
-from jaxnas.costs.constraints import attainable
-from jaxnas.costs.latency import latency_cost, read_latency_table
-from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm, reward_power
-from jaxnas.costs.terms import ExpectedCost, mult_adds_cost, params_cost
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.sources import Dataset, load
 from jaxnas.evaluate.retrain import Recipe, training_task
 from jaxnas.evaluate.tabular import Table, column, read_table
 from jaxnas.limits import Config, check_fields
-from jaxnas.methods import METHODS, UNPRICED, Arch, Method, Setup, Stage, Weights
-from jaxnas.networks.families import FAMILIES
+from jaxnas.methods import METHODS, Arch, Method, Setup, Stage, Weights
+from jaxnas.networks.families import FAMILIES, settings_of
 from jaxnas.networks.family import Family, Images
+from jaxnas.pricing import Price, read_price
 from jaxnas.search.monitor import Limits, curvature, part_of_skips
 from jaxnas.search.objectives import SearchState, classification
 from jaxnas.spaces.space import random
@@ -45,20 +42,6 @@ class PlannedStage(NamedTuple):
     method: Method
     task: Task
     shapes: PyTree
-
-
-class Price(NamedTuple):
-    """What architectures cost: gates -> expected cost in `unit`, the penalty of a loss, and the most a result may cost.
-
-    low, high: what architectures of the space can cost. limit: 0 for none.
-    """
-
-    cost: ExpectedCost
-    unit: str
-    penalty: Penalty
-    low: float
-    high: float
-    limit: float
 
 
 class Truth(NamedTuple):
@@ -135,7 +118,7 @@ def plan(config: Config) -> Plan:
     # The split depends on the data alone, so that seeds and methods are compared on the same halves.
     halves = batches.split_rows(jax.random.key(0), len(dataset.y_train), config.data.train_fraction)
     steps_per_epoch, _ = (batches.steps_per_epoch(len(half), config.batch_size) for half in halves)
-    price = _price(config, family, images)
+    price = read_price(config, family, images)
     setup = Setup(family.space, family.supernet, steps_per_epoch, config.epochs, devices.mean)
     if price is not None:
         setup = setup._replace(cost=price.cost, penalty=price.penalty, limit=price.limit)
@@ -150,7 +133,7 @@ def plan(config: Config) -> Plan:
         devices=devices,
         stages=(),
         price=price,
-        truth=_truth(config, family.space),
+        truth=read_truth(config, family.space),
         recipe=Recipe(**{name: config.retrain[name] for name in Recipe._fields}),
         augmentation=_augmentation(config, dataset, config.retrain.cutout),
         cadence=Cadence(config.checkpoint.every_steps, config.checkpoint.every_seconds),
@@ -170,67 +153,8 @@ def _method(config: Config, build_method: Callable[..., Method | tuple[Stage, ..
     return (Stage("search", config.epochs, method),) if isinstance(method, Method) else method
 
 
-def _price(config: Config, family: Family, images: Images) -> Price | None:
-    """The cost that the search counts, checked against what architectures of the space can cost; None for none."""
-    costs: Mapping[str, Callable[[], tuple[ExpectedCost | None, str]]] = {
-        "none": lambda: (None, ""),
-        "params": lambda: (params_cost(family, images), "parameters"),
-        "mult_adds": lambda: (mult_adds_cost(family, images), "mult-adds"),
-        "latency": lambda: (latency_cost(family, images, read_latency_table(config.cost.table)), "ms"),
-    }
-    if config.cost.name == "latency" and not config.cost.table:
-        raise UserError("cost.name is 'latency', which needs cost.table, a file as launch/latency.py writes it.")
-    cost, unit = choose("cost", config.cost.name, costs)()
-    build = choose("penalty", config.cost.penalty.name, PENALTIES)
-    if build is reward_power:
-        raise UserError(
-            f"the penalty 'reward_power' is for rewards, and the method {config.method.name!r} minimises a loss; "
-            "take 'power'."
-        )
-    settings = {name: value for name, value in config.cost.penalty.items() if name != "name"}
-    wanted = list(inspect.signature(build).parameters)
-    if sorted(settings) != sorted(wanted):
-        raise UserError(
-            f"the penalty {config.cost.penalty.name!r} takes {', '.join(wanted)}, but the config gives "
-            f"{', '.join(settings) or 'nothing'}; a config file has to set the whole group, as fbnet_cifar10.py does."
-        )
-    penalty = build(**settings)
-    ignored = {
-        "cost.limit": cost is None and config.cost.limit,
-        "cost.table": config.cost.name != "latency" and config.cost.table,
-    }
-    for name, given in ignored.items():
-        if given:
-            raise UserError(f"{name} is {given!r}, which has no effect with cost.name {config.cost.name!r}.")
-    if cost is None:
-        return None
-    if config.method.name in UNPRICED and not config.cost.limit:
-        raise UserError(
-            f"the method {config.method.name!r} has no loss of the architecture that a cost could enter; "
-            "give cost.limit, or set cost.name to 'none'."
-        )
-    low, high = attainable(family.space, cost)
-    for name in ("limit", *TARGETS):
-        target = config.cost.limit if name == "limit" else settings.get(name, 0)
-        if 0 < target < low:
-            raise UserError(
-                f"cost.{name if name == 'limit' else f'penalty.{name}'} is {target:,g} {unit}, which no architecture "
-                f"meets: those of this space have {low:,.6g} to {high:,.6g}."
-            )
-    if config.cost.penalty.name == "log_power":
-        check_logarithm(low, unit)
-    if config.cost.penalty.name == "power" and low <= 0:
-        raise UserError(
-            f"the penalty 'power' needs costs above 0, but architectures of this space cost as little as {low:.3g} "
-            f"{unit}; take 'linear'."
-        )
-    return Price(cost, unit, penalty, low, high, config.cost.limit)
-
-
-TARGETS = ("threshold",)  # settings of penalties that an architecture is meant to meet
-
-
-def _truth(config: Config, space: Space) -> Truth | None:
+def read_truth(config: Config, space: Space) -> Truth | None:
+    """The table that `config.table` names, None for none; raises UserError for a wrong table or an unknown metric."""
     if not config.table.path:
         if config.table.metric:
             raise UserError(f"table.metric is {config.table.metric!r}, but table.path names no table.")
@@ -287,16 +211,16 @@ SETTINGS: Mapping[str, Any] = {"weights": Weights, "logits": Arch}
 RETRAIN = "retrain_"  # begins the arguments of families that are fields of `config.retrain`
 
 
-def _taken(build: Callable[..., Any]) -> list[str]:
-    """The names of the settings that a builder of methods or families takes."""
-    parameters = inspect.signature(build).parameters.values()
+def _taken(build_method: Callable[..., Any]) -> list[str]:
+    """The names of the settings that a method takes."""
+    parameters = inspect.signature(build_method).parameters.values()
     groups = [field for one in parameters if one.name in SETTINGS for field in SETTINGS[one.name]._fields]
     return groups + [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
 def _check_groups(config: Config, build_method: Callable[..., Any], build_family: Callable[..., Any]) -> None:
     """Raises UserError where method, space or retrain have fields of another method or space, or lack their own."""
-    taken = _taken(build_family)
+    taken = settings_of(build_family)
     own = [name for name in taken if not name.startswith(RETRAIN)]
     retrain = [name.removeprefix(RETRAIN) for name in taken if name.startswith(RETRAIN)]
     groups = {
@@ -325,7 +249,7 @@ def _example(group: str, name: str) -> str:
 
 
 def _family_settings(config: Config, build_family: Callable[..., Any]) -> dict[str, Any]:
-    taken = _taken(build_family)
+    taken = settings_of(build_family)
     groups = {name: config.retrain[name.removeprefix(RETRAIN)] for name in taken if name.startswith(RETRAIN)}
     return groups | {name: _hashable(config.space[name]) for name in taken if not name.startswith(RETRAIN)}
 

@@ -48,18 +48,16 @@ def number(name: str, text: str, least: int = 1) -> int:
 
 def build(name: str, images: Any) -> Any:
     """The family with the settings that `configs.search` has for a space; raises UserError for an unknown name."""
-    import inspect
-
     from configs.search import common, spaces
     from jaxnas.core.errors import choose
-    from jaxnas.networks.families import FAMILIES
+    from jaxnas.networks.families import FAMILIES, settings_of
 
     known = {key.lower(): value for key, value in vars(spaces).items() if isinstance(value, dict) and "name" in value}
     settings = choose("space", name, known)
     config: Any = (common.digits if name.endswith("_8") else common.cifar10)(settings)
     given = settings | {f"retrain_{key}": value for key, value in config.retrain.items()}
     builder = FAMILIES[settings["name"]]
-    return builder(images, **{key: given[key] for key in inspect.signature(builder).parameters if key in given})
+    return builder(images, **{key: given[key] for key in settings_of(builder)})
 
 
 def show(table: Any, found: Any) -> None:

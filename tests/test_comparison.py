@@ -20,10 +20,9 @@ from tests.tiny_run import write_data
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs" / "compare").glob("*.py") if path.stem != "common")
-SPACE = {**spaces.NAS_BENCH_MACRO_8, "stem": 4, "widths": (4,), "depths": (2,), "head": 8}
+SPACE = {**spaces.NAS_BENCH_MACRO_8, "stem": 4, "widths": (4,), "depths": (2,), "strides": (2,), "head": 8}
 SPACE |= {"candidates": ("identity", "mbconv_k3_e3")}
 TRUE = {"00": 10.0, "01": 40.0, "10": 30.0, "11": 20.0}
-pytestmark = pytest.mark.xdist_group("comparison")
 
 
 def tiny(folder, **base):

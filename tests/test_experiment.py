@@ -28,8 +28,6 @@ from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.spaces.cell import architecture, cell_space
 from jaxnas.spaces.genotype import parse_genotype
 
-pytestmark = pytest.mark.xdist_group("experiment")  # one reference run serves all of them
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -29,7 +29,6 @@ TINY = {
     "rates": (0.1, 0.5, 5),
     "pretraining": 2,
 }
-pytestmark = pytest.mark.xdist_group("lab")
 
 
 def config_of(name, **settings):

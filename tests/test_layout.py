@@ -15,7 +15,8 @@ PACKAGE = ROOT / "jaxnas"
 # Every part imports only from those before it, and from itself.
 ORDER = (
     *("core", "relax", "estimators", "layers", "data", "spaces", "networks", "costs", "search", "methods"),
-    *("train", "evaluate", "report", "limits", "plan", "experiment", "lab_experiment", "comparison", "method_speed"),
+    *("train", "evaluate", "report", "limits", "pricing", "plan", "experiment", "lab_experiment"),
+    *("comparison", "method_speed"),
 )
 HEAVY = ("jax", "jaxlib", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "sklearn", "numpy")
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -12,8 +12,6 @@ from jaxnas.methods import METHODS, Arch, Setup, Weights
 from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Images
 
-pytestmark = pytest.mark.xdist_group("stages")  # one reference run serves all of them
-
 STAGES = ("stage_1", "stage_2", "stage_3")
 FIELDS = {
     "num_seeds": 1,

@@ -33,10 +33,11 @@ NAS_BENCH_MACRO = {
     "stem": 32,
     "widths": (64, 128, 256),
     "depths": (2, 3, 3),
+    "strides": (2, 2, 2),
     "head": 1280,
     "candidates": ("identity", "mbconv_k3_e3", "mbconv_k5_e6"),
 }
-NAS_BENCH_MACRO_8 = {**NAS_BENCH_MACRO, "stem": 8, "widths": (8, 16), "depths": (2, 2), "head": 32}
+NAS_BENCH_MACRO_8 = {**NAS_BENCH_MACRO, "stem": 8, "widths": (8, 16), "depths": (2, 2), "strides": (2, 2), "head": 32}
 
 PROXYLESSNAS = {
     "name": "proxylessnas",

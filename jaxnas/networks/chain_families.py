@@ -1,4 +1,4 @@
-"""Families of chains of blocks: NAS-Bench-Macro, ProxylessNAS, FBNet and MnasNet."""
+"""Families of chains of blocks: NAS-Bench-Macro, ProxylessNAS, FBNet and MnasNet are one builder, bound four ways."""
 
 import functools
 from collections.abc import Sequence
@@ -8,39 +8,10 @@ from jaxnas.networks.chain_components import chain_terms
 from jaxnas.networks.chain_network import ChainNetwork
 from jaxnas.networks.chain_supernet import chain_supernet
 from jaxnas.networks.family import Family, Images
-from jaxnas.spaces.chain import PART, Chain, chain_plan, chain_space, check_image_size, choice_names, chosen_blocks
+from jaxnas.spaces.chain import PART, chain_plan, chain_space, check_image_size, choice_names, chosen_blocks
 
 
-def nas_bench_macro(
-    images: Images,
-    *,
-    stem: int,
-    widths: Sequence[int],
-    depths: Sequence[int],
-    head: int,
-    candidates: Sequence[str],
-) -> Family:
-    """NAS-Bench-Macro's chain (Su et al. 2021): every stage halves the images, architectures are written as digits.
-
-    An identity that reshapes is a 1×1 convolution without activation. Settings and errors: see `spaces.chain`.
-    """
-    plan = chain_plan(
-        stem=stem,
-        stem_stride=1,
-        first=0,
-        widths=widths,
-        depths=depths,
-        strides=(2,) * len(widths),
-        head=head,
-        candidates=candidates,
-        activation="relu",
-        identity_activation=False,
-        expand_always=False,
-    )
-    return _family(images, plan, "nas_bench_macro", digits=True)
-
-
-def proxylessnas(
+def chain(
     images: Images,
     *,
     stem: int,
@@ -51,10 +22,17 @@ def proxylessnas(
     strides: Sequence[int],
     head: int,
     candidates: Sequence[str],
+    name: str,
+    activation: str = "relu",
+    identity_activation: bool = False,
+    expand_always: bool = False,
+    shared: bool = False,
+    digits: bool = False,
 ) -> Family:
-    """ProxylessNAS's chain (Cai, Zhu & Han 2019): a choice for every layer, ReLU6 as in MobileNetV2.
+    """A chain of stages whose layers each choose one of the candidate blocks.
 
-    Settings and errors: see `spaces.chain`.
+    Settings and errors: see `spaces.chain.chain_plan` and, for shared and digits, `spaces.chain.chain_space`. Also
+    raises UserError for images that the strides shrink to less than one pixel.
     """
     plan = chain_plan(
         stem=stem,
@@ -65,77 +43,10 @@ def proxylessnas(
         strides=strides,
         head=head,
         candidates=candidates,
-        activation="relu6",
-        identity_activation=False,
-        expand_always=False,
+        activation=activation,
+        identity_activation=identity_activation,
+        expand_always=expand_always,
     )
-    return _family(images, plan, "proxylessnas")
-
-
-def fbnet(
-    images: Images,
-    *,
-    stem: int,
-    stem_stride: int,
-    widths: Sequence[int],
-    depths: Sequence[int],
-    strides: Sequence[int],
-    head: int,
-    candidates: Sequence[str],
-) -> Family:
-    """FBNet's chain (Wu et al. 2019): a choice for every layer; blocks of expansion 1 keep their first convolution.
-
-    An identity that reshapes is a 1×1 convolution with activation. Settings and errors: see `spaces.chain`.
-    """
-    plan = chain_plan(
-        stem=stem,
-        stem_stride=stem_stride,
-        first=0,
-        widths=widths,
-        depths=depths,
-        strides=strides,
-        head=head,
-        candidates=candidates,
-        activation="relu",
-        identity_activation=True,
-        expand_always=True,
-    )
-    return _family(images, plan, "fbnet")
-
-
-def mnasnet(
-    images: Images,
-    *,
-    stem: int,
-    stem_stride: int,
-    widths: Sequence[int],
-    depths: Sequence[int],
-    strides: Sequence[int],
-    head: int,
-    candidates: Sequence[str],
-) -> Family:
-    """MnasNet's chain (Tan et al. 2019): a choice for every stage, which its layers share.
-
-    Of the paper's factorised hierarchy, operation, kernel, expansion and squeeze-and-excitation are chosen; layers and
-    channels are settings. Settings and errors: see `spaces.chain`.
-    """
-    plan = chain_plan(
-        stem=stem,
-        stem_stride=stem_stride,
-        first=0,
-        widths=widths,
-        depths=depths,
-        strides=strides,
-        head=head,
-        candidates=candidates,
-        activation="relu",
-        identity_activation=False,
-        expand_always=False,
-    )
-    return _family(images, plan, "mnasnet", shared=True)
-
-
-def _family(images: Images, plan: Chain, name: str, *, shared: bool = False, digits: bool = False) -> Family:
     check_image_size(plan, images.height, images.width)
     space = chain_space(plan, name, shared=shared, digits=digits)
 
@@ -150,3 +61,17 @@ def _family(images: Images, plan: Chain, name: str, *, shared: bool = False, dig
         describe=space.canonical,
         rows={PART: choice_names(plan, shared)},
     )
+
+
+# Su et al. 2021: architectures are written as digits.
+nas_bench_macro = functools.partial(chain, name="nas_bench_macro", stem_stride=1, first=0, digits=True)
+
+# Cai, Zhu & Han 2019: a choice for every layer; a fixed first block and ReLU6, as in MobileNetV2.
+proxylessnas = functools.partial(chain, name="proxylessnas", activation="relu6")
+
+# Wu et al. 2019: blocks of expansion 1 keep their first convolution, an identity that reshapes has an activation.
+fbnet = functools.partial(chain, name="fbnet", first=0, identity_activation=True, expand_always=True)
+
+# Tan et al. 2019: a choice for every stage, which its layers share. Of the paper's factorised hierarchy, operation,
+# kernel, expansion and squeeze-and-excitation are chosen; layers and channels are settings.
+mnasnet = functools.partial(chain, name="mnasnet", first=0, shared=True)

@@ -1,10 +1,12 @@
 """The families of networks by name, as `config.space.name` chooses them. To add one, write its builder and a row here.
 
 A builder takes the images and the settings of its space (the fields of `config.space` other than `name`), and, as
-`retrain_...`, those of the stand-alone networks that the space alone does not fix.
+`retrain_...`, those of the stand-alone networks that the space alone does not fix. Keyword arguments with a default are
+no settings but what makes the family.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 
 from jaxnas.core.types import Architecture
@@ -99,3 +101,9 @@ FAMILIES: Mapping[str, Callable[..., Family]] = {
     "mnasnet": mnasnet,
     "superkernel": superkernel,
 }
+
+
+def settings_of(build: Callable[..., Family]) -> tuple[str, ...]:
+    """The names of the settings that a builder takes."""
+    parameters = inspect.signature(build).parameters.values()
+    return tuple(one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty)

@@ -1,0 +1,109 @@
+"""The group `config.cost` made into what a search counts: a cost, how it enters the loss, and the most it may be."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jaxnas.core.errors import UserError, choose
+from jaxnas.costs.constraints import attainable
+from jaxnas.costs.latency import latency_cost, read_latency_table
+from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm, reward_power
+from jaxnas.costs.terms import ExpectedCost, mult_adds_cost, params_cost
+from jaxnas.limits import Config
+from jaxnas.methods import UNPRICED
+from jaxnas.networks.family import Family, Images
+
+TARGET = "threshold"  # the setting of penalties that an architecture is meant to meet
+
+
+class Price(NamedTuple):
+    """What architectures cost: gates -> expected cost in `unit`, the penalty of a loss, and the most a result may cost.
+
+    low, high: what architectures of the space can cost. limit: 0 for none.
+    """
+
+    cost: ExpectedCost
+    unit: str
+    penalty: Penalty
+    low: float
+    high: float
+    limit: float
+
+
+def read_price(config: Config, family: Family, images: Images) -> Price | None:
+    """The cost that the search counts, None for none.
+
+    Raises UserError for a wrong cost, table or penalty, for settings without effect, and for a limit or a target that
+    no architecture of the space meets.
+    """
+    cost, unit = _cost(config, family, images)
+    penalty = _penalty(config)
+    ignored = {
+        "cost.limit": cost is None and config.cost.limit,
+        "cost.table": config.cost.name != "latency" and config.cost.table,
+    }
+    for name, given in ignored.items():
+        if given:
+            raise UserError(f"{name} is {given!r}, which has no effect with cost.name {config.cost.name!r}.")
+    if cost is None:
+        return None
+    if config.method.name in UNPRICED and not config.cost.limit:
+        raise UserError(
+            f"the method {config.method.name!r} has no loss of the architecture that a cost could enter; "
+            "give cost.limit, or set cost.name to 'none'."
+        )
+    low, high = attainable(family.space, cost)
+    _check_reach(config, low, high, unit)
+    return Price(cost, unit, penalty, low, high, config.cost.limit)
+
+
+def _cost(config: Config, family: Family, images: Images) -> tuple[ExpectedCost | None, str]:
+    """gates -> the expected cost, and its unit."""
+    costs: Mapping[str, Callable[[], tuple[ExpectedCost | None, str]]] = {
+        "none": lambda: (None, ""),
+        "params": lambda: (params_cost(family, images), "parameters"),
+        "mult_adds": lambda: (mult_adds_cost(family, images), "mult-adds"),
+        "latency": lambda: (latency_cost(family, images, read_latency_table(config.cost.table)), "ms"),
+    }
+    if config.cost.name == "latency" and not config.cost.table:
+        raise UserError("cost.name is 'latency', which needs cost.table, a file as launch/latency.py writes it.")
+    return choose("cost", config.cost.name, costs)()
+
+
+def _penalty(config: Config) -> Penalty:
+    """The penalty with its settings; raises UserError for one of rewards, and for settings of another."""
+    build = choose("penalty", config.cost.penalty.name, PENALTIES)
+    if build is reward_power:
+        raise UserError(
+            f"the penalty 'reward_power' is for rewards, and the method {config.method.name!r} minimises a loss; "
+            "take 'power'."
+        )
+    settings = {name: value for name, value in config.cost.penalty.items() if name != "name"}
+    wanted = list(inspect.signature(build).parameters)
+    if sorted(settings) != sorted(wanted):
+        raise UserError(
+            f"the penalty {config.cost.penalty.name!r} takes {', '.join(wanted)}, but the config gives "
+            f"{', '.join(settings) or 'nothing'}; a config file has to set the whole group, as fbnet_cifar10.py does."
+        )
+    return build(**settings)
+
+
+def _check_reach(config: Config, low: float, high: float, unit: str) -> None:
+    """Raises UserError for what costs from low to high cannot meet, and for penalties that these have no value of."""
+    targets: dict[str, Any] = {
+        "cost.limit": config.cost.limit,
+        f"cost.penalty.{TARGET}": config.cost.penalty.get(TARGET, 0),
+    }
+    for name, target in targets.items():
+        if 0 < target < low:
+            raise UserError(
+                f"{name} is {target:,g} {unit}, which no architecture meets: those of this space have {low:,.6g} to "
+                f"{high:,.6g}."
+            )
+    if config.cost.penalty.name == "log_power":
+        check_logarithm(low, unit)
+    if config.cost.penalty.name == "power" and low <= 0:
+        raise UserError(
+            f"the penalty 'power' needs costs above 0, but architectures of this space cost as little as {low:.3g} "
+            f"{unit}; take 'linear'."
+        )
