@@ -1,6 +1,5 @@
 """Several methods on one space, one dataset and one budget: search with each, and set what they found side by side."""
 
-import functools
 import json
 import re
 import statistics
@@ -8,22 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.keys import named
-from jaxnas.evaluate.ranking import random_architectures, rank_correlation, shared_weights
-from jaxnas.evaluate.retrain import TrainingData
-from jaxnas.evaluate.tabular import column, true_history, true_values
+from jaxnas.evaluate.tabular import column, true_values
+from jaxnas.examination import examine, ranked_architectures
 from jaxnas.experiment import search
 from jaxnas.limits import Config, check_comparison_fields
 from jaxnas.plan import Plan, Truth, plan, read_truth
 from jaxnas.report.comparison import markdown_table, write_comparison
-from jaxnas.search.monitor import sound
-from jaxnas.train.checkpoint import Checkpoints
-from jaxnas.train.task import RunState
 from jaxnas.train.workdir import Workdir, begin, prepare, read_json, write_json, write_text
 
 BASELINE = "random"  # the method that the others have to beat
@@ -32,6 +24,7 @@ RANDOM_ROW = "random architecture"
 COMMON = ("seed", "num_seeds", "space", "retrain", "data.name", "data.path")
 FREE_FIELDS = ("base.checkpoint", "base.data.path", "table.path")  # no result depends on them
 FILES = ("config.json", "result.json", "report.html", "table.md")
+RANKED = "ranked-architectures"  # the folder of those trained for the ranking; no label has a hyphen
 
 
 def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
@@ -39,8 +32,9 @@ def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
 
     The searches run one after another; each continues where it was stopped, and a finished one is not run again. Then
     config.json, result.json, report.html and table.md are written. Where the config has a table, what every method
-    found is looked up there (null where it is not listed), and the order that the shared weights give random
-    architectures is compared with the table's. The random architecture of a seed is the same for all methods, so that
+    found is looked up there (null where it is not listed). Where it asks for a ranking, the order that the shared
+    weights give random architectures is compared with the table's, or with that of training each from scratch. The
+    random architecture of a seed is the same for all methods, so that
     only one run trains it: the one labelled "random", or else the first.
     Raises UserError, before the first search starts, for whatever is wrong with the config, its table or any of its
     searches, and Stopped when the process was asked to stop.
@@ -51,14 +45,15 @@ def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
     _check_budget(config, examples)
     truth = read_truth(config, next(iter(made.values())).space)
     del made  # every plan holds the data
-    with prepare(workdir, files=FILES, folders=tuple(runs)) as folder:
+    with prepare(workdir, files=FILES, folders=(*runs, RANKED)) as folder:
         result = begin(folder, json.loads(config.to_json()), FREE_FIELDS)
         if result is not None:
             return result
         results: dict[str, Mapping[str, Any]] = {}
         for label, run in runs.items():
             results[label] = search(run, folder / label)
-        examined = {label: _examine(config, run, folder / label, truth) for label, run in runs.items()}
+        ranked = ranked_architectures(config, next(iter(runs.values())), folder / RANKED, truth)
+        examined = {label: examine(config, run, folder / label, truth, ranked) for label, run in runs.items()}
         return _conclude(config, folder, results, examined, examples, truth)
 
 
@@ -78,8 +73,6 @@ def _check(config: Config) -> None:
         raise UserError("the config lacks the field 'base.retrain', a group of fields.")
     if not config.methods:
         raise UserError("the comparison has no methods; give methods.LABEL.method for each.")
-    if config.ranking.architectures and not config.table.path:
-        raise UserError("ranking.architectures needs a table to look them up in; give table.path, or set it to 0.")
     if not config.table.path and config.base.retrain.get("epochs") == 0:
         raise UserError("retrain.epochs is 0 and there is no table, so nothing could be compared; give table.path.")
 
@@ -124,7 +117,7 @@ def _planned(label: str, run: Config) -> Plan:
 
 def _training_examples(made: Plan) -> int:
     """How many examples the weights learn from in the whole search, repetitions counted."""
-    return sum(stage.task.steps for stage in made.stages) * made.config["batch_size"]
+    return sum(stage.task.steps for stage in made.stages if stage.trains) * made.config["batch_size"]
 
 
 def _check_budget(config: Config, examples: Mapping[str, int]) -> None:
@@ -134,62 +127,6 @@ def _check_budget(config: Config, examples: Mapping[str, int]) -> None:
             f"the methods train their weights on different numbers of examples: {each}; change their epochs or "
             "batch_size, or set equal_budget=False."
         )
-
-
-def _examine(config: Config, run: Config, path: Path, truth: Truth | None) -> dict[str, Any]:
-    """What a finished search shows in the light of the truth: "true_by_epoch" and "ranking", {} without a table."""
-    if truth is None:
-        return {}
-    file = path / "comparison.json"
-    asked = {"table": truth.metric, **config.ranking.to_dict(), "scale": truth.scale}
-    if file.exists():
-        known = read_json(file)
-        if known["asked"] == asked:
-            return known
-    alone = run.copy_and_resolve_references()
-    alone.devices = 1  # one device judges, whichever number searched
-    made = plan(alone)
-    final, history = _finished(made, path)
-    examined: dict[str, Any] = {"asked": asked, "true_by_epoch": true_history(truth.table, history, *truth[1:])}
-    method = made.stages[-1].method
-    if config.ranking.architectures and method.child is not None:
-        examined["ranking"] = _ranking(config, made, final, truth)
-    write_json(file, examined)
-    return read_json(file)
-
-
-def _finished(made: Plan, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
-    """The final learner of a finished search and the history of all its stages, both with a leading axis of seeds."""
-    runs: list[RunState] = []
-    for stage in made.stages:
-        template = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((len(made.seeds), *leaf.shape), leaf.dtype), stage.shapes
-        )
-        with Checkpoints(path / "checkpoints" / stage.task.name) as checkpoints:
-            restored = checkpoints.restore(template)
-        if restored is None:
-            raise UserError(f"{str(path)!r} has no checkpoints of its search any more; put them back to go on.")
-        runs.append(restored.state)
-    epochs = [int(np.max(run.step)) // stage.task.steps_per_epoch for run, stage in zip(runs, made.stages, strict=True)]
-    names = [f"architecture/{part}" for part in made.space.shapes]
-    return runs[-1].learner, {
-        name: np.concatenate([run.history[name][:, :count] for run, count in zip(runs, epochs, strict=True)], axis=1)
-        for name in names
-    }
-
-
-def _ranking(config: Config, made: Plan, final: Any, truth: Truth) -> list[dict[str, Any]]:
-    """For every seed, how its shared weights rank random architectures on the validation half against the truth."""
-    rows = np.asarray(made.halves[1])[: config.ranking.images or None]
-    data = TrainingData(jnp.asarray(made.dataset.x_train[rows]), jnp.asarray(made.dataset.y_train[rows]))
-    key = named(jax.random.key(config.base.seed), "ranking")  # the same architectures for all methods
-    architectures = random_architectures(made.space, key, config.ranking.architectures)
-    true = true_values(truth.table, architectures, *truth[1:])
-    judge = shared_weights(
-        made.stages[-1].method, data, batch_size=made.config["batch_size"], augmentation=made.augmentation
-    )
-    states = [sound(jax.tree.map(lambda leaf, n=n: leaf[n], final)) for n in range(len(made.seeds))]
-    return [rank_correlation(functools.partial(judge, state), architectures, true) for state in states]
 
 
 def _conclude(
@@ -249,6 +186,7 @@ def _row(
         "params": [entry["cost"]["params"] for entry in entries],
         "mult_adds": [entry["cost"]["mult_adds"] for entry in entries],
         "rank_correlation": statistics.fmean(rankings) if rankings else None,
+        "rank_interval": examined.get("kendall_interval"),
         "is_baseline": False,
     }
     if truth is not None:
@@ -285,7 +223,8 @@ def _notes(
         )
     if config.ranking.architectures:
         notes.append(
-            f"Rank correlation is Kendall's τ between the true accuracies of {config.ranking.architectures} random "
-            "architectures and their validation accuracies with the shared weights, the mean over seeds."
+            f"Rank correlation is Kendall's τ between the {'true' if truth else 'test'} accuracies of "
+            f"{config.ranking.architectures} random architectures and their validation accuracies with the shared "
+            "weights, the mean over seeds; in brackets 95 % by bootstrap over the architectures."
         )
     return notes

@@ -99,7 +99,7 @@ def _run(session: Session) -> Mapping[str, Any]:
     for number, (seed, of_seed) in enumerate(chosen.items()):
         state = jax.tree.map(lambda leaf, number=number: leaf[number], final)
         for kind, architecture in of_seed.items():
-            one = _train_architecture(session, architecture, seed, kind)
+            one = train_architecture(session, architecture, seed, kind)
             if made.recipe.epochs == 0 and method.child is not None:
                 inherited = _inherited_accuracy(made, method.child, state, architecture)
                 one = one._replace(entry={**one.entry, "inherited_accuracy": inherited})
@@ -205,10 +205,11 @@ def _inherited_accuracy(
     return float(accuracy)
 
 
-def _train_architecture(session: Session, architecture: Architecture, seed: int, kind: str) -> Trained:
+def train_architecture(session: Session, architecture: Architecture, seed: int, kind: str) -> Trained:
     """Trains one architecture on the whole training split, and looks at the test split once, at the end.
 
-    With no epochs to train for, only its cost is told.
+    kind: with the seed, the name of its task, and so of its checkpoints. With no epochs to train for, only its cost is
+    told.
     """
     made = session.made
     image_shape = made.dataset.x_test.shape[1:]

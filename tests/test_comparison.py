@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from configs.compare.common import chain_methods, comparison
 from configs.search import common, spaces
 from jaxnas import comparison as module
+from jaxnas import examination
 from jaxnas.comparison import RANDOM_ROW, compare, searches
 from jaxnas.core.errors import UserError
 from jaxnas.limits import check_fields
@@ -202,7 +203,6 @@ def change(name, value):
         ("methods.gdas.epochs", 4, "different numbers of examples: gdas 80, random 40; change their epochs"),
         ("table.metric", "acuracy", "unknown metric of the table 'acuracy'; did you mean 'accuracy'?"),
         ("table.path", "none.csv", "there is no table 'none.csv'."),
-        ("table.path", "", "ranking.architectures needs a table"),
         ("table.scale", 0.0, "table.scale must be above 0 and finite, not 0.0."),
         ("table.metrics", "x", "unknown config field 'table.metrics'; did you mean 'table.metric'?"),
         ("base.retrain", None, "the config lacks the field 'base.retrain', a group of fields."),
@@ -223,6 +223,31 @@ def test_mistakes_are_found_before_the_first_search(name, value, message, folder
         compare(config, tmp_path / "run")
     assert message in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_without_a_table_the_ranked_architectures_are_trained(folder, tmp_path, monkeypatch):
+    config, workdir = tiny(folder), tmp_path / "run"
+    config.table.update({"path": "", "metric": ""})
+    config.base.retrain.update({"epochs": 1, "batch_size": 4, "random_baseline": False})
+    del config.methods["random"]
+    train, trained = examination.train_architecture, []
+
+    def stopping(session, architecture, seed, kind):
+        trained.append(session.made.space.canonical(architecture))
+        if len(trained) == 3:
+            raise Stopped("SIGTERM", kind)
+        return train(session, architecture, seed, kind)
+
+    monkeypatch.setattr(examination, "train_architecture", stopping)
+    with pytest.raises(Stopped):
+        compare(config, workdir)
+    result = compare(config, workdir)
+    assert sorted(trained[:2] + trained[3:]) == sorted(TRUE)  # each once, but for the one that was interrupted
+    known = json.loads((workdir / "ranked-architectures" / "accuracies.json").read_text())
+    assert set(known) == set(TRUE) and all(0 <= accuracy <= 1 for accuracy in known.values())
+    (searched,) = result["searches"].values()
+    assert searched["ranking"][0]["count"] == 4 and "true_by_epoch" not in searched
+    assert "the test accuracies of 4 random architectures" in " ".join(result["notes"])
 
 
 def test_nothing_to_compare_is_a_mistake(folder, tmp_path):

@@ -14,21 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "jaxnas"
 # Every part imports only from those before it, and from itself.
 ORDER = (
-    *(
-        "core",
-        "relax",
-        "estimators",
-        "layers",
-        "data",
-        "spaces",
-        "networks",
-        "costs",
-        "search",
-        "strategies",
-        "methods",
-    ),
-    *("train", "evaluate", "report", "limits", "pricing", "plan", "experiment", "lab_experiment"),
-    *("comparison", "method_speed"),
+    *("core", "relax", "estimators", "layers", "data", "spaces", "networks", "costs", "search", "strategies"),
+    *("methods", "train", "evaluate", "report", "limits", "pricing", "plan", "experiment", "lab_experiment"),
+    *("examination", "comparison", "method_speed"),
 )
 HEAVY = ("jax", "jaxlib", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "sklearn", "numpy")
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -5,6 +5,7 @@ al. 2020 report that it is often poor). Kendall's τ is the share of pairs in th
 wrong one, Spearman's ρ the correlation of ranks; ties count as in scipy (τ-b, mean ranks).
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,6 @@ from jaxnas.layers.backend import compiler_options
 from jaxnas.methods import Method
 from jaxnas.search.objectives import SearchState
 from jaxnas.spaces.space import random
-
-Judge = Callable[[Architecture], Array]  # architectures {part: [count, choices]} -> their accuracies [count]
 
 DRAWS = 8  # for every architecture that is wanted, because small spaces repeat themselves
 
@@ -43,8 +42,8 @@ def shared_weights(
 ) -> Callable[[SearchState, Architecture], Array]:
     """Judges architectures by their accuracy on `data` with the weights of a supernet, in one compiled program.
 
-    Returns (state of a finished search, architectures {part: [count, choices]}) -> accuracies [count]; with its state
-    fixed it is a `Judge`. data: examples that the weights have not seen, such as the validation half.
+    Returns (state of a finished search, architectures {part: [count, choices]}) -> accuracies [count]. data: examples
+    that the weights have not seen, such as the validation half.
     The architectures are judged one after another inside the program: batched, a single path would run all candidates.
     Raises ValueError for a method whose weights are not those of its architectures (`method.child` is None).
     """
@@ -68,14 +67,14 @@ def shared_weights(
     return lambda state, architectures: program(state, architectures, data)
 
 
-def rank_correlation(judge: Judge, architectures: Architecture, true: np.ndarray) -> dict[str, Any]:
-    """How the order that `judge` gives agrees with the true one: {"kendall", "spearman", "count"}.
+def rank_correlation(judged: np.ndarray, true: np.ndarray) -> dict[str, Any]:
+    """How the order of the accuracies judged agrees with that of the true ones: {"kendall", "spearman", "count"}.
 
-    architectures: {part: [count, choices]}. true: [count], NaN for those that are not known, which are left out.
+    judged, true: [count], NaN in `true` for architectures that are not known, which are left out.
     The correlations are NaN where fewer than two are known, or where all are judged (or are) the same.
     """
     known = ~np.isnan(np.asarray(true))
-    judged, true = np.asarray(judge(architectures))[known], np.asarray(true)[known]
+    judged, true = np.asarray(judged)[known], np.asarray(true)[known]
     count = len(true)
     if count < 2 or np.ptp(judged) == 0 or np.ptp(true) == 0:
         return {"kendall": np.nan, "spearman": np.nan, "count": count}
@@ -85,3 +84,32 @@ def rank_correlation(judge: Judge, architectures: Architecture, true: np.ndarray
         "spearman": float(of.spearmanr(judged, true).statistic),
         "count": count,
     }
+
+
+def kendall_interval(judged: np.ndarray, true: np.ndarray, *, resamples: int = 999) -> tuple[float, float]:
+    """An interval of 95 % for the mean Kendall's τ over searches, by bootstrap over the architectures they judged.
+
+    judged: [searches, count]. true: [count], NaN for architectures that are not known, which are left out. The
+    architectures are resampled together for all searches (percentile bootstrap, Efron 1979); how searches differ is not
+    in the interval. NaN where fewer than three are known, or where a resample has no order.
+    """
+    known = ~np.isnan(np.asarray(true))
+    judged, true = np.asarray(judged)[:, known], np.asarray(true)[known]
+    if len(true) < 3:
+        return np.nan, np.nan
+    of: Any = stats  # its results have no types
+
+    def mean_kendall(chosen: np.ndarray) -> float:
+        return float(np.mean([of.kendalltau(one[chosen], true[chosen]).statistic for one in judged]))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # a resample without an order: NaN says so
+        found = of.bootstrap(
+            (np.arange(len(true)),),
+            mean_kendall,
+            n_resamples=resamples,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return float(found.low), float(found.high)

@@ -42,8 +42,9 @@ def render_comparison(title: str, rows: Sequence[Row], notes: Sequence[str] = ()
 
     rows: one for each method, with "name", "accuracies" (test accuracy of every seed, fractions of 1), "true" (those
     of a table), "seconds" and "compile" (of the search), "memory_bytes", "params", "mult_adds" and "cost" (of every
-    seed), "rank_correlation" (between the search's ranking and the table's) and "is_baseline". Whatever but the name
-    is missing, None or empty shows as a dash, and a column without any value is left out.
+    seed), "rank_correlation" (between the search's ranking and the true one), "rank_interval" (low, high) and
+    "is_baseline". Whatever but the name is missing, None or empty shows as a dash, and a column without any value is
+    left out.
     notes: paragraphs below the title, as plain text.
     Raises UserError for no rows, for rows without a name, and for two rows of one name.
     """
@@ -117,7 +118,7 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
         _of_seeds("parameters", "params", _counts),
         _of_seeds("mult-adds", "mult_adds", _counts),
         _of_seeds("cost", "cost", _counts),
-        _single("rank correlation", "rank_correlation", "{:.2f}".format),
+        _Column("rank correlation", lambda row: _has(row, "rank_correlation"), _rank),
     ]
     return [column for column in columns if any(column.known(row) for row in rows)]
 
@@ -127,10 +128,21 @@ def _of_seeds(head: str, name: str, form: Callable[[Sequence[float]], str]) -> _
 
 
 def _single(head: str, name: str, form: Callable[[float], str]) -> _Column:
-    def known(row: Row) -> bool:
-        return row.get(name) is not None and bool(np.isfinite(row[name]))
+    return _Column(head, lambda row: _has(row, name), lambda row: form(row[name]) if _has(row, name) else "–")
 
-    return _Column(head, known, lambda row: form(row[name]) if known(row) else "–")
+
+def _has(row: Row, name: str) -> bool:
+    """Whether a row has a finite number of this name."""
+    return row.get(name) is not None and bool(np.isfinite(row[name]))
+
+
+def _rank(row: Row) -> str:
+    """The correlation with its interval where that is known: "0.61 [0.48, 0.72]"."""
+    if not _has(row, "rank_correlation"):
+        return "–"
+    low, high = row.get("rank_interval") or (None, None)
+    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{row['rank_correlation']:.2f}{interval}"
 
 
 def _per_cent(values: Sequence[float]) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from jaxnas.core.types import Network
 from jaxnas.data.augment import Augmentation
-from jaxnas.evaluate.ranking import random_architectures, rank_correlation, shared_weights
+from jaxnas.evaluate.ranking import kendall_interval, random_architectures, rank_correlation, shared_weights
 from jaxnas.evaluate.retrain import TrainingData
 from jaxnas.methods import METHODS, Setup, Weights
 from jaxnas.search.monitor import begin_watch, sound
@@ -17,10 +17,6 @@ from jaxnas.spaces.product import product_space
 
 SPACE = product_space("toy", {"a": tuple("012"), "b": tuple("01")}, {"a": 2, "b": 1})  # 18 architectures
 WEIGHTS = Weights(0.1, 0.01, 0.9, 0.0, 5.0)
-
-
-def judged_as(values):
-    return lambda architectures: jnp.asarray(values)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +31,7 @@ def judged_as(values):
     ],
 )
 def test_correlations_have_their_closed_forms(judged, true, kendall, spearman):
-    found = rank_correlation(judged_as(judged), {}, np.asarray(true, float))
+    found = rank_correlation(np.asarray(judged, float), np.asarray(true, float))
     assert found["count"] == np.sum(~np.isnan(true))
     assert found["kendall"] == pytest.approx(kendall, abs=1e-12)
     assert found["spearman"] == pytest.approx(spearman, abs=1e-12)
@@ -46,18 +42,47 @@ def test_correlations_have_their_closed_forms(judged, true, kendall, spearman):
     [((1, 1, 1), (1, 2, 3), 3), ((1, 2, 3), (5, 5, 5), 3), ((1, 2), (1, np.nan), 1), ((), (), 0)],
 )
 def test_there_is_no_order_of_equals(judged, true, count):
-    found = rank_correlation(judged_as(judged), {}, np.asarray(true, float))
+    found = rank_correlation(np.asarray(judged, float), np.asarray(true, float))
     assert np.isnan([found["kendall"], found["spearman"]]).all() and found["count"] == count
 
 
 def test_correlations_do_not_change_with_the_scale():
     draws = np.random.default_rng(0)
     judged, true = draws.normal(size=20), draws.normal(size=20)
-    found = rank_correlation(judged_as(judged), {}, true)
-    again = rank_correlation(judged_as(np.exp(judged)), {}, 100 * true - 3)
+    found = rank_correlation(judged, true)
+    again = rank_correlation(np.exp(judged), 100 * true - 3)
     assert found["kendall"] == again["kendall"]
     # Spearman's is a sum of squares of ranks, Kendall's a count: they agree up to rounding only.
     assert found["spearman"] == pytest.approx(again["spearman"], abs=1e-12)
+
+
+def test_the_interval_holds_the_correlation_and_narrows_with_more_architectures():
+    draws = np.random.default_rng(1)
+
+    def interval(count):
+        true = draws.normal(size=count)
+        judged = true + draws.normal(size=(2, count))  # two searches with independent noise of the same size
+        low, high = kendall_interval(judged, true)
+        mean = np.mean([rank_correlation(one, true)["kendall"] for one in judged])
+        assert low < mean < high
+        return high - low
+
+    # The width falls with the root of the count: by 3 from 20 to 180, give or take a third of a random width.
+    assert 2 < interval(20) / interval(180) < 4.5
+
+
+@pytest.mark.parametrize(
+    ("judged", "true", "low", "high"),
+    [
+        ([range(12)], range(12), 1.0, 1.0),
+        ([range(12), range(12)[::-1]], range(12), 0.0, 0.0),  # the mean of 1 and -1, however resampled
+        ([range(2)], range(2), np.nan, np.nan),
+        ([[1, 2, 3]], [1, 2, np.nan], np.nan, np.nan),
+    ],
+)
+def test_intervals_without_spread(judged, true, low, high):
+    found = kendall_interval(np.asarray(judged, float), np.asarray(true, float), resamples=50)
+    np.testing.assert_allclose(found, (low, high), atol=1e-12)
 
 
 @pytest.mark.parametrize(("count", "found"), [(1, 1), (10, 10), (18, 18), (50, 18)])
@@ -104,7 +129,7 @@ def test_shared_weights_judge_every_architecture_by_itself(batch_size):
     np.testing.assert_allclose(found, np.select([twos == 2, twos == 1], [1.0, 0.5], 0.0), atol=1e-6)
     one = functools.partial(judge, state)({part: rows[3:4] for part, rows in architectures.items()})
     np.testing.assert_array_equal(one, found[3:4])
-    assert rank_correlation(functools.partial(judge, state), architectures, twos.astype(float))["kendall"] == 1.0
+    assert rank_correlation(found, twos.astype(float))["kendall"] == 1.0
 
 
 def test_architectures_are_judged_one_after_another():
