@@ -227,13 +227,13 @@ def train_architecture(session: Session, architecture: Architecture, seed: int, 
         entry["cost"] = entry["cost"] | {"latency_ms": float(made.price.cost(encode(made.space, architecture)))}
     if made.recipe.epochs == 0:
         return Trained(entry, {}, {"compile": 0.0, "run": 0.0})
-    network, task = made.training(architecture, f"{kind}_seed_{seed}")
+    _, task = made.training(architecture, f"{kind}_seed_{seed}")
     data = TrainingData(jnp.asarray(made.dataset.x_train), jnp.asarray(made.dataset.y_train))
     outcome = session.train(task, rehearse(task, data), data, (seed,))
     variables = jax.tree.map(lambda leaf: leaf[0], outcome.run.learner.variables)
     test = TrainingData(jnp.asarray(made.dataset.x_test), jnp.asarray(made.dataset.y_test))
     accuracy = evaluate(
-        network.clone(axis_name=None),
+        made.family.network(architecture, None),  # one device judges
         variables,
         test,
         batch_size=made.recipe.batch_size,
