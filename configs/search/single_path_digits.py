@@ -1,8 +1,8 @@
 """Single-Path NAS on the bundled digits.
 
 Command: python launch/search.py --config=configs/search/single_path_digits.py --workdir=runs/single_path_digits
-Expected time: About 3 minutes on two CPU cores, most of it compiling (estimated).
-Expected result: Not yet run in full (seed 0).
+Expected time: 6.5 minutes on one CPU core shared with other work.
+Expected result: 96.39 % for the network found, 96.67 % for a random one (seed 0).
 """
 
 from configs.search import common, spaces
