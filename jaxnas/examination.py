@@ -119,8 +119,13 @@ def _ranking(config: Config, made: Plan, final: Any, ranked: Ranked) -> dict[str
     """How the shared weights of every seed rank the architectures, judged on images of the validation half."""
     rows = np.asarray(made.halves[1])[: config.ranking.images or None]
     data = TrainingData(jnp.asarray(made.dataset.x_train[rows]), jnp.asarray(made.dataset.y_train[rows]))
+    calibrate = made.config["method"].get("calibrate", 0)  # as many images as the search itself judged by
     judge = shared_weights(
-        made.stages[-1].method, data, batch_size=made.config["batch_size"], augmentation=made.augmentation
+        made.stages[-1].method,
+        data,
+        batch_size=made.config["batch_size"],
+        augmentation=made.augmentation,
+        calibration=jnp.asarray(made.dataset.x_train[np.asarray(made.halves[0])[:calibrate]]) if calibrate else None,
     )
     states = [sound(jax.tree.map(lambda leaf, n=n: leaf[n], final)) for n in range(len(made.seeds))]
     judged = np.stack([judge(state, ranked.architectures) for state in states])

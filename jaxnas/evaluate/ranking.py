@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from jaxnas.core.types import Architecture, Array, Key, Space
-from jaxnas.data.augment import Augmentation
+from jaxnas.data.augment import Augmentation, normalize
 from jaxnas.evaluate.retrain import TrainingData, accuracy_on
 from jaxnas.layers.backend import compiler_options
 from jaxnas.methods import Method
@@ -38,23 +38,35 @@ def random_architectures(space: Space, key: Key, count: int) -> Architecture:
 
 
 def shared_weights(
-    method: Method, data: TrainingData, *, batch_size: int, augmentation: Augmentation
+    method: Method,
+    data: TrainingData,
+    *,
+    batch_size: int,
+    augmentation: Augmentation,
+    calibration: Array | None = None,
 ) -> Callable[[SearchState, Architecture], Array]:
     """Judges architectures by their accuracy on `data` with the weights of a supernet, in one compiled program.
 
     Returns (state of a finished search, architectures {part: [count, choices]}) -> accuracies [count]. data: examples
-    that the weights have not seen, such as the validation half.
+    that the weights have not seen, such as the validation half. calibration: images, uint8 [count, h, w, c], whose
+    statistics alone normalise (see `Method.child`); None for those of each batch of `data`.
     The architectures are judged one after another inside the program: batched, a single path would run all candidates.
     Raises ValueError for a method whose weights are not those of its architectures (`method.child` is None).
     """
     if method.child is None:
         raise ValueError("the supernet of this method has no weights for its architectures.")
     child: Callable[..., Array] = method.child
+    first = None if calibration is None else normalize(augmentation, calibration)
+
+    def answer(of: tuple[SearchState, Architecture], images: Array) -> Array:
+        if first is None:
+            return child(*of, images)
+        return child(*of, jnp.concatenate([first, images]), calibrate=len(first))[len(first) :]
 
     def accuracies(state: SearchState, architectures: Architecture, data: TrainingData) -> Array:
         def one(architecture: Architecture) -> Array:
             return accuracy_on(
-                lambda of, images: child(*of, images),
+                answer,
                 (state, architecture),
                 data,
                 batch_size=batch_size,
