@@ -6,8 +6,8 @@ project. A few thousand images are enough for a search of minutes; they come in 
 Command: python launch/compare.py --config=configs/compare/macro_cifar10.py --workdir=runs/compare_macro
     --config.table.path=nas_bench_macro.csv --config.base.data.path=cifar10_4000.npz
 Expected time: About 50 minutes on one CPU core.
-Expected result: ProxylessNAS 92.60 % ± 0.40, FBNet 92.59 % ± 0.17 and SNAS 92.36 % ± 1.03 of true accuracy; a random chain
-    90.99 % ± 1.25, random search 89.74 % ± 0.72; the best chain of the table has 93.13 % (docs/results.md).
+Expected result: ProxylessNAS 92.60 % ± 0.40, FBNet 92.59 % ± 0.17 and SNAS 92.36 % ± 1.03 of true accuracy; a random
+    chain 90.99 % ± 1.25, random search 89.74 % ± 0.72; the best chain of the table has 93.13 % (docs/results.md).
 """
 
 from configs.compare.common import chain_methods, comparison
