@@ -4,6 +4,7 @@ The ideal of a method that runs one path is 1, that of a mixture the number of o
 of real runs: augmentation, data, optimizers and metrics included.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -57,6 +58,7 @@ def methods_suite(configs: Mapping[str, Any], batch_size: int) -> dict[str, Any]
             for stage in stages:
                 name = label if len(stages) == 1 else f"{label}, {stage.task.name}"
                 step = measure_step(name, stage.task, stage.shapes, made.search_data(), _before(made, stage.task))
+                print(f"{name}: {step.step:.3f} s a step", file=sys.stderr)  # the whole takes half an hour
                 derived = trained[space]
                 rows.append(
                     step._asdict()
