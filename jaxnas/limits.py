@@ -35,6 +35,8 @@ FINITE = Limit("finite", math.isfinite)
 POSITIVE = Limit("above 0 and finite", lambda value: 0 < value < math.inf)
 STRIDE = Limit("1 or 2", lambda value: value in (1, 2))
 BELOW_ONE = Limit("at least 0 and below 1", lambda value: 0 <= value < 1)
+PROBABILITY = Limit("from 0 to 1", lambda value: 0 <= value <= 1)
+NOT_ABOVE_ZERO = Limit("at most 0 and finite", lambda value: -math.inf < value <= 0)
 
 
 def _integer(limit: Limit) -> Field:
@@ -151,6 +153,39 @@ METHOD_FIELDS = {
     "method.scale": _number(POSITIVE),
     "method.single_level": FLAG,
     "method.candidates": _integer(_at_least(1)),
+    "method.finalists": _integer(_at_least(1)),
+    "method.dropout": _number(BELOW_ONE),
+    "method.rounds": _integer(_at_least(1)),
+    "method.population": _integer(_at_least(1)),
+    "method.parents": _integer(_at_least(1)),
+    "method.mutants": _integer(_at_least(0)),
+    "method.crossovers": _integer(_at_least(0)),
+    "method.mutation_rate": _number(PROBABILITY),
+    "method.crossover_rate": _number(PROBABILITY),
+    "method.calibrate": _integer(_at_least(0)),  # 0: every batch is normalised by its own statistics
+    "method.splits": _integer(_at_least(0)),
+    "method.split_at": _tuple_of(_integer(_at_least(0))),
+    "method.probes": _integer(_at_least(1)),
+    "method.member_epochs": _integer(_at_least(1)),
+    "method.cost_bins": _integer(_at_least(0)),  # 0: paths are uniform, whatever they cost
+    "method.hidden": _integer(_at_least(1)),
+    "method.tanh_constant": _number(_at_least(0)),  # 0: logits are not bounded
+    "method.entropy_weight": _number(_at_least(0)),
+    "method.baseline_decay": _number(BELOW_ONE),
+    "method.skip_weight": _number(_at_least(0)),
+    "method.skip_target": _number(Limit("above 0 and below 1", lambda value: 0 < value < 1)),
+    "method.stage_bases": _tuple_of(_number(POSITIVE)),
+    "method.stage_exponents": _tuple_of(_number(Limit("at most 0 and finite", lambda value: -math.inf < value <= 0))),
+    "method.hard": FLAG,
+    "method.behaviour": TEXT,
+    "method.epsilon": _number(Limit("from 0 to 1", lambda value: 0 <= value <= 1)),
+    "method.correction": TEXT,
+    "method.importance_clip": _number(_at_least(1)),
+    "method.replay": _integer(_at_least(0)),
+    "method.replayed": _integer(_at_least(0)),
+    "method.mode": TEXT,
+    "method.cycle_epochs": _tuple_of(_integer(_at_least(1))),
+    "method.selection": TEXT,
 }
 # The config of a lab experiment; every_seconds and keep are the only fields of checkpoint there.
 LAB_GROUPS = ("settings", "when_small", "checkpoint")
@@ -168,6 +203,42 @@ COMPARISON_FIELDS = {
     **{name: FIELDS[name] for name in ("table.path", "table.metric", "table.scale")},
     "ranking.architectures": _integer(_at_least(0)),
     "ranking.images": _integer(_at_least(0)),  # 0: all of the validation half
+}
+# The config of searches in a table; the settings of a strategy are the signature of its function in strategies/.
+TABULAR_GROUPS = ("space", "images", "table", "cost", "strategies")
+TABULAR_FIELDS = {
+    "question": TEXT,
+    "seed": FIELDS["seed"],
+    "repetitions": _integer(_at_least(1)),
+    "evaluations": _integer(_at_least(1)),
+    **{f"images.{name}": _integer(_at_least(1)) for name in ("size", "channels", "classes")},
+    **{name: FIELDS[name] for name in ("table.path", "table.metric", "table.scale")},
+    "table.trainings": TUPLE,
+    "table.noise": _number(_at_least(0)),
+    "table.missing": TEXT,
+    "cost.name": TEXT,
+    "cost.column": TEXT,
+    "cost.limit": FIELDS["cost.limit"],
+    "cost.target": _number(_at_least(0)),  # 0: the reward is the accuracy
+    "cost.exponent": _number(NOT_ABOVE_ZERO),
+    "cost.hard": FLAG,
+}
+SYNTHETIC_FIELDS = {
+    "space.choices": _integer(_at_least(2)),
+    "space.options": _integer(_at_least(2)),
+    "space.interactions": _number(_at_least(0)),
+    "space.seed": _integer(_at_least(0)),
+}
+STRATEGY_FIELDS = {
+    **{name: _integer(_at_least(1)) for name in ("batch", "candidates", "rungs", "population", "parents", "sample")},
+    **{name: _integer(_at_least(0)) for name in ("mutants", "crossovers", "replay", "replayed")},
+    **{name: _integer(_at_least(1)) for name in ("updates", "hidden")},
+    "reduction": _integer(_at_least(2)),
+    **{name: _number(POSITIVE) for name in ("learning_rate", "temperature", "clip_ratio")},
+    **{name: _number(_at_least(0)) for name in ("entropy_weight", "tanh_constant", "gradient_clip", "clip")},
+    **{name: _number(PROBABILITY) for name in ("mutation_rate", "crossover_rate", "epsilon")},
+    "baseline_decay": _number(BELOW_ONE),
+    **dict.fromkeys(("name", "behaviour", "correction", "selection"), TEXT),
 }
 
 
@@ -191,6 +262,24 @@ def check_lab_fields(config: Config) -> None:
 def check_comparison_fields(config: Config) -> None:
     """The same for the config of a comparison, without its searches, which are checked as every search is."""
     _check_own_fields(config, COMPARISON_FIELDS, COMPARISON_GROUPS)
+
+
+def check_tabular_fields(config: Config) -> None:
+    """The same for the config of searches in a table; which of them a space or a strategy takes is checked later."""
+    _check_own_fields(config, TABULAR_FIELDS, TABULAR_GROUPS)
+    space = {f"space.{name}": value for name, value in config.space.items()}
+    known = FIELDS | SPACE_FIELDS | SYNTHETIC_FIELDS
+    for name in {"space.name": None} | space:
+        if name in known:
+            _check_field(space, name, known[name])
+    for label, entry in config.strategies.items():
+        if not hasattr(entry, "items") or "name" not in entry:
+            raise UserError(f"strategies.{label} lacks the field 'name', a text.")
+        values = {f"strategies.{label}.{name}": value for name, value in _flat(entry)}
+        for name in values:
+            field = STRATEGY_FIELDS.get(name.rpartition(".")[2])
+            if field is not None:
+                _check_field(values, name, field)
 
 
 def _check_own_fields(config: Config, fields: Mapping[str, Field], groups: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from jaxnas.data.sources import Dataset, load
 from jaxnas.evaluate.retrain import Recipe, training_task
 from jaxnas.evaluate.tabular import Table, column, read_table
 from jaxnas.limits import Config, check_fields
-from jaxnas.methods import METHODS, Arch, Method, Setup, Stage, Weights
+from jaxnas.methods import METHODS, Arch, Evolution, Method, Setup, Stage, Weights
 from jaxnas.networks.families import FAMILIES, settings_of
 from jaxnas.networks.family import Family, Images
 from jaxnas.pricing import Price, read_price
@@ -37,11 +37,15 @@ from jaxnas.train.task import Task, rehearse
 
 
 class PlannedStage(NamedTuple):
-    """A stage of the search: its method, its task, and a RunState of shapes, as `rehearse` gives for it."""
+    """A stage of the search: its method, its task, and a RunState of shapes, as `rehearse` gives for it.
+
+    trains: whether the weights learn in it.
+    """
 
     method: Method
     task: Task
     shapes: PyTree
+    trains: bool = True
 
 
 class Truth(NamedTuple):
@@ -190,7 +194,7 @@ def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[Plan
             curvature=_curvature(made, stage.method) if config.monitor.curvature or limits.curvature else None,
         )
         shapes = rehearse(task, SearchData(*data), before)
-        planned.append(PlannedStage(stage.method, task, shapes))
+        planned.append(PlannedStage(stage.method, task, shapes, stage.steps_per_epoch is None))
         before = shapes.learner
     return tuple(planned)
 
@@ -207,7 +211,7 @@ def _curvature(made: Plan, method: Method) -> Callable[[SearchState, Batch], Arr
 
 
 # How methods train weights and architecture: groups of fields of `config.method`, by the name of the argument.
-SETTINGS: Mapping[str, Any] = {"weights": Weights, "logits": Arch}
+SETTINGS: Mapping[str, Any] = {"weights": Weights, "logits": Arch, "evolution": Evolution}
 RETRAIN = "retrain_"  # begins the arguments of families that are fields of `config.retrain`
 
 

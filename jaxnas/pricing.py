@@ -10,7 +10,7 @@ from jaxnas.costs.latency import latency_cost, read_latency_table
 from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm, reward_power
 from jaxnas.costs.terms import ExpectedCost, mult_adds_cost, params_cost
 from jaxnas.limits import Config
-from jaxnas.methods import UNPRICED
+from jaxnas.methods import REWARDED, UNPRICED
 from jaxnas.networks.family import Family, Images
 
 TARGET = "threshold"  # the setting of penalties that an architecture is meant to meet
@@ -71,12 +71,16 @@ def _cost(config: Config, family: Family, images: Images) -> tuple[ExpectedCost 
 
 
 def _penalty(config: Config) -> Penalty:
-    """The penalty with its settings; raises UserError for one of rewards, and for settings of another."""
-    build = choose("penalty", config.cost.penalty.name, PENALTIES)
-    if build is reward_power:
+    """The penalty with its settings; raises UserError where it does not fit the method, and for another's settings."""
+    build, method = choose("penalty", config.cost.penalty.name, PENALTIES), config.method.name
+    if build is reward_power and method not in REWARDED:
         raise UserError(
-            f"the penalty 'reward_power' is for rewards, and the method {config.method.name!r} minimises a loss; "
-            "take 'power'."
+            f"the penalty 'reward_power' is for rewards, and the method {method!r} minimises a loss; take 'power'."
+        )
+    if build is not reward_power and method in REWARDED and config.cost.name != "none":
+        raise UserError(
+            f"the penalty {config.cost.penalty.name!r} is for losses, and the method {method!r} maximises a reward; "
+            "take 'reward_power'."
         )
     settings = {name: value for name, value in config.cost.penalty.items() if name != "name"}
     wanted = list(inspect.signature(build).parameters)
@@ -102,8 +106,10 @@ def _check_reach(config: Config, low: float, high: float, unit: str) -> None:
             )
     if config.cost.penalty.name == "log_power":
         check_logarithm(low, unit)
-    if config.cost.penalty.name == "power" and low <= 0:
+    penalty = config.cost.penalty
+    if low <= 0 and (penalty.name == "power" or (penalty.name == "reward_power" and not penalty.hard)):
+        remedy = "take 'linear'" if penalty.name == "power" else "set cost.penalty.hard to True"
         raise UserError(
-            f"the penalty 'power' needs costs above 0, but architectures of this space cost as little as {low:.3g} "
-            f"{unit}; take 'linear'."
+            f"the penalty {penalty.name!r} needs costs above 0, but architectures of this space cost as little as "
+            f"{low:.3g} {unit}; {remedy}."
         )

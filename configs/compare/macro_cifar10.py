@@ -10,25 +10,14 @@ Expected result: ProxylessNAS 92.60 % ± 0.40, FBNet 92.59 % ± 0.17 and SNAS 92
     chain 90.99 % ± 1.25, random search 89.74 % ± 0.72; the best chain of the table has 93.13 % (docs/results.md).
 """
 
-from configs.compare.common import chain_methods, comparison
-from configs.search import common, spaces
+from configs.compare.common import chain_methods, comparison, narrow_macro
 
 EPOCHS = 12
-# A quarter of the channels: the supernet only has to tell the 6561 strings apart.
-NARROW = {**spaces.NAS_BENCH_MACRO, "stem": 8, "widths": (16, 32, 64), "head": 320}
 
 
 def get_config():
-    base = common.cifar10(NARROW)
-    base.epochs = EPOCHS
-    base.batch_size = 64
-    base.num_seeds = 3
-    base.data.name = "npz"
-    base.retrain.epochs = 0  # the table says what they reach
-    config = comparison(
-        "Which method finds the best chain of NAS-Bench-Macro?", base, chain_methods(EPOCHS, candidates=4)
-    )
+    methods = chain_methods(EPOCHS, candidates=4)
+    config = comparison("Which method finds the best chain of NAS-Bench-Macro?", narrow_macro(EPOCHS), methods)
     config.table.metric = "test_accuracy_mean"
-    config.ranking.architectures = 50
-    config.ranking.images = 512
+    config.ranking.update({"architectures": 50, "images": 512})
     return config

@@ -24,6 +24,8 @@ LOGITS = {"logits_learning_rate": 3e-4, "logits_weight_decay": 1e-3}
 
 # A search of a few hundred steps has to move its logits faster than one of twenty thousand.
 SHORT_LOGITS = {"logits_learning_rate": 0.02}
+# Evolution of a minute: 100 architectures.
+SHORT_EVOLUTION = {"rounds": 5, "population": 20, "parents": 5, "mutants": 10, "crossovers": 10}
 
 
 # The gradient of the architecture at the present weights. Order 2 goes through a step of the weights, with exact
@@ -112,6 +114,92 @@ def composed(sampler: str, estimator: str) -> ConfigDict:
     own = {"temperature": 1.0, "final_temperature": 0.1, "samples": 8, "scale": 0.1, "single_level": False}
     named = {"name": "composed", "sampler": sampler, "estimator": estimator}
     return ConfigDict({**named, **own, **FIRST_ORDER, **WEIGHTS, **LOGITS})
+
+
+def enas() -> ConfigDict:
+    """ENAS as published for its macro space: 50 steps of the controller an epoch, 20 paths in each."""
+    own = {
+        "hidden": 64,
+        "temperature": 1.0,
+        "tanh_constant": 1.5,
+        "entropy_weight": 1e-4,
+        "skip_weight": 0.8,
+        "skip_target": 0.4,
+        "baseline_decay": 0.99,
+        "samples": 20,
+        "every": 14,
+        "candidates": 10,
+    }
+    rates = {"weights_learning_rate": 0.05, "weights_final_learning_rate": 5e-4, "weight_decay": 2.5e-4}
+    logits = {"logits_learning_rate": 1e-3, "logits_weight_decay": 0.0}
+    return ConfigDict({"name": "enas", **own, **WEIGHTS, **rates, **logits})
+
+
+def proxylessnas_r() -> ConfigDict:
+    """ProxylessNAS-R: 10 paths in a step of the logits, after 40 epochs of the weights alone."""
+    own = {"samples": 10, "every": 5, "warmup_epochs": 40, "baseline_decay": 0.99}
+    rates = {"weights_final_learning_rate": 0.0, "logits_learning_rate": 1e-3, "logits_weight_decay": 0.0}
+    return ConfigDict({"name": "proxylessnas_r", **own, **WEIGHTS, **rates})
+
+
+def off_policy() -> ConfigDict:
+    """The progressive off-policy search: the stages, rates and prices of its log, and importance weights."""
+    own = {
+        "stage_layers": (5, 11, 17),
+        "stage_channels": (16, 16, 16),
+        "stage_operations": (10, 6, 3),
+        "stage_dropout": (0.3, 0.6, 0.8),
+        "stage_bases": (6.4e6, 5.4e6, 4.4e6),  # parameters
+        "stage_exponents": (-0.45, -0.25, -0.2),
+        "hard": False,  # True: what costs less than the base earns no more
+        "behaviour": "epsilon",  # "policy", "random", "argmax", "epsilon" or "epsilon_per_choice"
+        "epsilon": 0.3,
+        "correction": "clipped",  # "none", "ordinary", "clipped", "self_normalised" or "per_decision"
+        "importance_clip": 2.0,
+        "replay": 100,
+        "replayed": 10,
+        "samples": 10,
+        "every": 2,
+        "warmup_epochs": 10,
+        "mode": "interleaved",  # or "separate", in cycles of so many epochs of the weights and of the policy
+        "cycle_epochs": (2, 1),
+        "skips": 2,
+        "selection": "argmax",  # "vote" or "best_sampled"
+        "entropy_weight": 0.0,
+        "baseline_decay": 0.9,
+    }
+    rates = {"weights_final_learning_rate": 0.0, "logits_learning_rate": 5e-3, "logits_weight_decay": 0.0}
+    return ConfigDict({"name": "off_policy", **own, **WEIGHTS, **rates})
+
+
+def random_nas() -> ConfigDict:
+    """Random search with weight sharing: of 1000 candidates ten are judged on the whole validation half."""
+    return ConfigDict({"name": "random_nas", "candidates": 1000, "finalists": 10, "calibrate": 0, **WEIGHTS})
+
+
+def one_shot() -> ConfigDict:
+    """One-Shot; 20,000 candidates as published, and a final rate of our own."""
+    return ConfigDict({"name": "one_shot", "dropout": 0.1, "candidates": 20_000, "calibrate": 0, **WEIGHTS})
+
+
+def spos() -> ConfigDict:
+    """SPOS with its published evolution; `cost_bins` spreads the paths that train evenly over their costs."""
+    evolution = {"population": 50, "parents": 10, "mutants": 25, "crossovers": 25, "mutation_rate": 0.1}
+    own = {"rounds": 20, **evolution, "calibrate": 256, "cost_bins": 0}
+    return ConfigDict({"name": "spos", **own, **WEIGHTS, "weights_final_learning_rate": 0.0})
+
+
+def few_shot() -> ConfigDict:
+    """Few-shot NAS: SPOS on supernets split at the choice whose options disagree most; half of the epochs each."""
+    evolution = {"population": 50, "parents": 10, "mutants": 25, "crossovers": 25, "mutation_rate": 0.1}
+    own = {"splits": 1, "split_at": (), "probes": 20, "member_epochs": 60, "rounds": 20, **evolution, "calibrate": 256}
+    return ConfigDict({"name": "few_shot", **own, **WEIGHTS, "weights_final_learning_rate": 0.0})
+
+
+def fairnas() -> ConfigDict:
+    """FairNAS; the rates of its NSGA-II are our own."""
+    own = {"rounds": 20, "population": 50, "mutation_rate": 0.1, "crossover_rate": 0.5, "calibrate": 256}
+    return ConfigDict({"name": "fairnas", **own, **WEIGHTS, "weights_final_learning_rate": 0.0})
 
 
 def random_search(candidates: int) -> ConfigDict:

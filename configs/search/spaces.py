@@ -25,6 +25,17 @@ DARTS = {
 }
 DARTS_8 = {**DARTS, "channels": 8, "layers": 4}
 
+# The sets of the log of the progressive off-policy search: dense convolutions in normal cells, pools in reductions.
+DENSE = {
+    **DARTS,
+    "operations": (
+        *("none", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+        *("conv 1x1", "conv 3x3", "conv_1x1_3x3", "conv_3x1_1x3"),
+    ),
+    "reduce_operations": ("none", "skip_connect", "avg_pool_3x3", "max_pool_3x3", "max_pool_5x5", "max_pool_7x7"),
+}
+DENSE_8 = {**DENSE, "channels": 8, "layers": 4}
+
 NAS_BENCH_201 = {"name": "nas_bench_201", "channels": 16, "cells": 5}
 NAS_BENCH_201_8 = {**NAS_BENCH_201, "channels": 8, "cells": 1}
 
@@ -164,3 +175,12 @@ FBNET_V2_8 = {
     "expansions": (0.0, 1.5, 3.0),
     "resolutions": (6, 8),
 }
+
+# The paper's six operations and its 12 layers; 36 channels are those of the published search.
+ENAS_MACRO = {
+    "name": "enas_macro",
+    "channels": 36,
+    "layers": 12,
+    "operations": ("conv_3x3", "conv_5x5", "sep_conv_3x3", "sep_conv_5x5", "max_pool_3x3", "avg_pool_3x3"),
+}
+ENAS_MACRO_8 = {**ENAS_MACRO, "channels": 8, "layers": 6}

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +13,37 @@ from jaxnas.core.types import Array
 EPSILON = 1e-5
 
 
-def batch_norm(images: Array, axis_name: str | None = None) -> Array:
+class Leading(NamedTuple):
+    """The statistics of the first `examples` of every batch alone, which then normalise the whole of it."""
+
+    examples: int
+    axis_name: str | None
+
+
+# The mapped axis along which the batches of all devices have their statistics together, None for each its own.
+Statistics = str | None | Leading
+
+
+def leading(axis_name: str | None, count: int) -> Statistics:
+    """The statistics of the first `count` examples of a batch; 0 for those of all."""
+    return Leading(count, axis_name) if count else axis_name
+
+
+def batch_norm(images: Array, statistics: Statistics = None) -> Array:
     """Normalises images [b, h, w, c] to zero mean and unit variance per channel (biased variance, ε = 1e-5).
 
-    With `axis_name` the statistics are those of the batches of all devices along that mapped axis together.
+    With the name of an axis the statistics are those of the batches of all devices along that mapped axis together,
+    with `Leading` those of the first examples alone: what the network answers to another does not depend on the rest.
     Source: Ioffe & Szegedy 2015, without the learned scale and shift (DARTS searches with affine=False).
     """
-    return _normalized(images, axis_name)
+    if isinstance(statistics, Leading):
+        return _by_leading(images, *statistics)
+    return _normalized(images, statistics)
+
+
+def _by_leading(images: Array, examples: int, axis_name: str | None) -> Array:
+    centred = images - _mean(images[:examples], axis_name)
+    return centred * lax.rsqrt(_mean(jnp.square(centred[:examples]), axis_name) + EPSILON)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -51,13 +76,16 @@ def _backward(axis_name, residuals, cotangent):
 _normalized.defvjp(_forward, _backward)
 
 
-def normalized_sum(images: Sequence[Array], gates: Array, axis_name: str | None = None) -> Array:
+def normalized_sum(images: Sequence[Array], gates: Array, statistics: Statistics = None) -> Array:
     """Σ over i of gates[i] · batch_norm(images[i]): a mixture of images of one shape [b, h, w, c], gates [images].
 
     Its derivative shares what the sum of the parts would do again for every image: the mean of the cotangent is one,
     and a gate's gradient is a sum that the normalisation's own derivative needs anyway.
     """
-    return _normalized_sum(tuple(images), gates, axis_name)
+    if isinstance(statistics, Leading):
+        parts = (gate * _by_leading(image, *statistics) for gate, image in zip(gates, images, strict=True))
+        return functools.reduce(jnp.add, parts)
+    return _normalized_sum(tuple(images), gates, statistics)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxnas.core.types import Array, Key, PyTree
 from jaxnas.layers.convolution import convolution, depthwise, pointwise
-from jaxnas.layers.normalization import batch_norm
+from jaxnas.layers.normalization import Statistics, batch_norm
 from jaxnas.layers.pooling import avg_pool, max_pool
 
 Weights = Mapping[str, Array]
@@ -35,13 +35,13 @@ class Operation(NamedTuple):
     """One candidate.
 
     shapes: (channels, stride) -> the shapes of its weights for one edge, {} where it has none.
-    apply: (weights, source, stride, axis_name) -> [b, h / stride, w / stride, c], before the last normalisation;
-        `axis_name` synchronises the statistics of the ones inside.
+    apply: (weights, source, stride, statistics) -> [b, h / stride, w / stride, c], before the last normalisation;
+        `statistics` are those of the ones inside.
     normalized: stride -> whether the result is to be normalised.
     """
 
     shapes: Callable[[int, int], Shapes]
-    apply: Callable[[Weights, Source, int, str | None], Array]
+    apply: Callable[[Weights, Source, int, Statistics], Array]
     normalized: Callable[[int], bool] = lambda stride: True
 
 
@@ -83,7 +83,7 @@ def skip_connect() -> Operation:
     def shapes(channels, stride):
         return {"even": (channels, channels // 2), "odd": (channels, channels // 2)} if stride == 2 else {}
 
-    def apply(weights, source, stride, axis_name):
+    def apply(weights, source, stride, statistics):
         if stride == 1:
             return source.raw
         return factorized_reduction(source.rectified, weights["even"], weights["odd"])
@@ -99,9 +99,9 @@ def separable(size: int) -> Operation:
         one = (size, size, channels), (channels, channels)
         return {"depthwise_1": one[0], "pointwise_1": one[1], "depthwise_2": one[0], "pointwise_2": one[1]}
 
-    def apply(weights, source, stride, axis_name):
+    def apply(weights, source, stride, statistics):
         hidden = depthwise(source.rectified, weights["depthwise_1"], stride=stride)
-        hidden = jax.nn.relu(batch_norm(pointwise(hidden, weights["pointwise_1"]), axis_name))
+        hidden = jax.nn.relu(batch_norm(pointwise(hidden, weights["pointwise_1"]), statistics))
         return pointwise(depthwise(hidden, weights["depthwise_2"]), weights["pointwise_2"])
 
     return Operation(shapes, apply)
@@ -114,7 +114,7 @@ def dilated(size: int) -> Operation:
         del stride
         return {"depthwise": (size, size, channels), "pointwise": (channels, channels)}
 
-    def apply(weights, source, stride, axis_name):
+    def apply(weights, source, stride, statistics):
         hidden = depthwise(source.rectified, weights["depthwise"], stride=stride, dilation=2)
         return pointwise(hidden, weights["pointwise"])
 
@@ -128,7 +128,7 @@ def dense(*sizes: int) -> Operation:
         del stride
         return {f"kernel_{number}": (size, size, channels, channels) for number, size in enumerate(sizes, start=1)}
 
-    def apply(weights, source, stride, axis_name):
+    def apply(weights, source, stride, statistics):
         hidden = source.rectified
         for number in range(1, len(sizes) + 1):
             hidden = convolution(hidden, weights[f"kernel_{number}"], stride=stride if number == len(sizes) else 1)
@@ -153,7 +153,7 @@ def rows_then_columns(size: int) -> Operation:
         del stride
         return {"rows": (1, size, channels, channels), "columns": (1, size, channels, channels)}
 
-    def apply(weights, source, stride, axis_name):
+    def apply(weights, source, stride, statistics):
         hidden = source.rectified
         for name in ("rows", "columns"):
             hidden = convolution_of_rows(hidden, weights[name], stride).swapaxes(1, 2)

@@ -9,14 +9,20 @@ from collections.abc import Callable, Mapping
 from jaxnas.methods.cells import darts, dsnas, gdas, pc_darts, snas
 from jaxnas.methods.chains import fbnet, fbnet_v2, mdenas, proxylessnas, single_path
 from jaxnas.methods.composed import composed
+from jaxnas.methods.controllers import enas, proxylessnas_r
+from jaxnas.methods.few_shot import few_shot
 from jaxnas.methods.method import Arch, Method, Setup, Stage, Weights
+from jaxnas.methods.off_policy import off_policy
 from jaxnas.methods.progressive import p_darts
 from jaxnas.methods.random_search import random_search
+from jaxnas.methods.sampled import Evolution, fairnas, one_shot, random_nas, spos
 
-__all__ = ["METHODS", "UNPRICED", "Arch", "Method", "Setup", "Stage", "Weights"]
+__all__ = ["METHODS", "REWARDED", "UNPRICED", "Arch", "Evolution", "Method", "Setup", "Stage", "Weights"]
 
 # Methods without a loss of the architecture, which a cost could enter.
 UNPRICED = ("mdenas", "random")
+# Methods that maximise a reward, which only the penalty for rewards fits.
+REWARDED = ("enas", "proxylessnas_r", "off_policy")
 
 METHODS: Mapping[str, Callable[..., Method | tuple[Stage, ...]]] = {
     "darts": darts,
@@ -31,5 +37,13 @@ METHODS: Mapping[str, Callable[..., Method | tuple[Stage, ...]]] = {
     "single_path": single_path,
     "mdenas": mdenas,
     "composed": composed,
+    "enas": enas,
+    "proxylessnas_r": proxylessnas_r,
+    "off_policy": off_policy,
     "random": random_search,
+    "random_nas": random_nas,
+    "one_shot": one_shot,
+    "spos": spos,
+    "fairnas": fairnas,
+    "few_shot": few_shot,
 }

@@ -8,10 +8,10 @@ from jaxnas.core.errors import UserError, choose
 from jaxnas.estimators.pathwise import pathwise
 from jaxnas.methods.method import (
     Arch,
-    Candidates,
     Method,
     Setup,
     Weights,
+    best_drawn,
     bilevel,
     equal_logits,
     no_candidates,
@@ -95,15 +95,11 @@ def fbnet(
     def draw_candidates(key, state, epoch, accuracy, judge):
         def one(key):
             noise = categorical.gumbel_softmax(lambda count: 1.0)(key, state.visible, state.step)
-            architecture = space.decode(jax.tree.map(jnp.log, noise.gates))
-            return architecture, judge(architecture)
+            return space.decode(jax.tree.map(jnp.log, noise.gates))
 
-        def best() -> Candidates:
-            drawn, accuracies = jax.lax.map(one, jax.random.split(key, candidates))
-            winner = jnp.argmax(accuracies)
-            return Candidates(jax.tree.map(lambda leaf: leaf[winner], drawn), accuracies[winner])
-
-        memory = jax.lax.cond(epoch == setup.epochs - 1, best, lambda: state.memory)
+        memory = jax.lax.cond(
+            epoch == setup.epochs - 1, lambda: best_drawn(key, candidates, one, judge), lambda: state.memory
+        )
         return state._replace(memory=memory), jnp.where(memory.accuracy < 0, accuracy, memory.accuracy)
 
     def derive(state):

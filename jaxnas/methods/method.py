@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,16 @@ from jaxnas.search.objectives import GateObjective, Loss, Mean, SearchState, fir
 from jaxnas.search.updates import Update, alternating
 from jaxnas.spaces.space import encode
 
-Judge = Callable[[Architecture], Array]  # its accuracy on the whole validation half with the present weights
+
+class Judge(Protocol):
+    """The accuracy of an architecture on the validation half with the present weights, a scalar."""
+
+    def __call__(self, architecture: Architecture, *, share: Array | float = 1.0, calibrate: int = 0) -> Array:
+        """Judges by the first `share` of the batches of the half, at least one.
+
+        calibrate: so many training images normalise it alone (see `Method.child`); 0: each batch by its own statistics.
+        """
+        ...
 
 
 class Weights(NamedTuple):
@@ -128,7 +137,11 @@ class Setup(NamedTuple):
         return self.penalty(jnp.zeros(()), cost), {"cost": cost}
 
 
-NEEDS = {"layers": "stack of cells of any depth", "partial": "channels that can pass an edge by"}
+NEEDS = {
+    "layers": "stack of cells of any depth",
+    "partial": "channels that can pass an edge by",
+    "calibrate": "normalisation by some images of a batch alone",
+}
 
 
 class Method(NamedTuple):
@@ -136,33 +149,38 @@ class Method(NamedTuple):
 
     branches: whether a step chooses by its data what to run (a single path), rather than running all of it.
     init: key -> state. step: (key, state, batches) -> (state, metrics), the metrics scalars.
-    predict: (state, images) -> class logits of the supernet as the method would judge it.
+    predict: (state, images) -> class logits of the supernet as the method would judge it; None where an epoch's end
+        judges for itself.
     finish_epoch: (key, state, epoch, validation accuracy of `predict`, judge) -> (state, accuracy), at an epoch's end;
         the accuracy returned is that by which the search is judged: of the mixture (DARTS), of the derived cells with
         the shared weights (GDAS), of the best candidate (random search).
     probabilities: state -> {part: [choices, options]}. derive: state -> the architecture found.
     child: (state, architecture, images) -> class logits with the weights of the supernet; None where these weights are
-        not the architecture's.
+        not the architecture's. Methods that calibrate take `calibrate`, too: the first so many images alone normalise.
     variants: state -> {name: architecture}, what else a method would have people look at.
     scores: state -> {part: [choices, options]}, log-probabilities (up to a constant for each choice) by which the most
         probable architecture within a limit is found.
     relaxed: () -> (network, logits -> gates), the mixture whose validation loss has a curvature in the logits; None
         where there is none.
     warmup_epochs: in which the architecture does not learn.
+    metrics: state -> named scalars to log after every epoch.
+    fault: state -> whether the reward of an architecture was not finite, and of which; None where there are no rewards.
     """
 
     branches: bool
     init: Callable[[Key], SearchState]
     step: Update
-    predict: Callable[[SearchState, Array], Array]
+    predict: Callable[[SearchState, Array], Array] | None
     finish_epoch: Callable[[Key, SearchState, Array, Array, Judge], tuple[SearchState, Array]]
     probabilities: Callable[[SearchState], Mapping[str, Array]]
     derive: Callable[[SearchState], Architecture]
-    child: Callable[[SearchState, Architecture, Array], Array] | None = None
+    child: Callable[..., Array] | None = None
     variants: Callable[[SearchState], Mapping[str, Architecture]] | None = None
     scores: Callable[[SearchState], Logits] = lambda state: state.visible
     relaxed: Callable[[], tuple[Network, Callable[[Logits], Gates]]] | None = None
     warmup_epochs: int = 0
+    metrics: Callable[[SearchState], Metrics] = lambda state: {}
+    fault: Callable[[SearchState], tuple[Array, Architecture]] | None = None
 
 
 class Candidates(NamedTuple):
@@ -179,13 +197,29 @@ def no_candidates(space: Space) -> Candidates:
     )
 
 
+def best_drawn(key: Key, number: int, draw: Callable[[Key], Architecture], judge: Judge) -> Candidates:
+    """The best of so many architectures, drawn and judged one after another."""
+
+    def one(key: Key) -> tuple[Architecture, Array]:
+        architecture = draw(key)
+        return architecture, judge(architecture)
+
+    drawn, accuracies = jax.lax.map(one, jax.random.split(key, number))
+    winner = jnp.argmax(accuracies)
+    return Candidates(jax.tree.map(lambda leaf: leaf[winner], drawn), accuracies[winner])
+
+
 class Stage(NamedTuple):
-    """A part of a progressive search. `enter` makes its first state of the last state of the stage before."""
+    """A part of a search. `enter` makes its first state of the last state of the stage before.
+
+    steps_per_epoch: None where the weights learn, from all of the training half in every epoch; otherwise they do not.
+    """
 
     name: str
     epochs: int
     method: Method
     enter: Callable[[Key, SearchState], SearchState] | None = None
+    steps_per_epoch: int | None = None
 
 
 def bilevel(setup: Setup, loss: Loss, weights: Weights, order: int, hessian: str) -> GateObjective:
@@ -258,7 +292,7 @@ def relaxation(
             weights_state=weights.init(params),
             logits=values,
             logits_state=logits.init(values),
-            allowed={part: jnp.asarray(masks[part]) for part in values},
+            allowed={part: jnp.asarray(mask) for part, mask in masks.items()},
             memory=memory,
         )
 

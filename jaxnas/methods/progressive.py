@@ -1,13 +1,13 @@
 """P-DARTS: a differentiable search in stages, of which each continues with what the one before it kept."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.types import Architecture, Array, Key
+from jaxnas.core.types import Architecture, Array, Key, Logits, Space
 from jaxnas.estimators.pathwise import pathwise
 from jaxnas.methods.method import Arch, Method, Setup, Stage, Weights, bilevel, relaxation, softmax_gates
 from jaxnas.relax import categorical
@@ -43,18 +43,22 @@ def p_darts(
     do not fit one another, the space or the epochs.
     """
     setup.require("layers", "channels")
-    _check_stages(setup, stage_layers, stage_channels, stage_operations, stage_dropout, warmup_epochs)
+    lists = {
+        "stage_layers": stage_layers,
+        "stage_channels": stage_channels,
+        "stage_operations": stage_operations,
+        "stage_dropout": stage_dropout,
+    }
+    check_stages(setup, lists, warmup_epochs)
     part = setup._replace(epochs=setup.epochs // len(stage_layers))
-    most = stage_operations[0]
 
-    def stage(number: int) -> Stage:
-        kept = stage_operations[number]
-        method = _p_darts_stage(
+    def stage(number: int) -> Method:
+        return _p_darts_stage(
             part,
             weights,
             logits,
             sizes={"layers": stage_layers[number], "channels": stage_channels[number]},
-            paths=None if kept == most else kept,
+            paths=None if stage_operations[number] == stage_operations[0] else stage_operations[number],
             dropout=stage_dropout[number],
             warmup_epochs=warmup_epochs,
             skips=skips,
@@ -62,36 +66,60 @@ def p_darts(
             hessian=hessian,
         )
 
+    return shrinking_stages(part.epochs, stage_operations, stage)
+
+
+def shrinking_stages(epochs: int, operations: Sequence[int], build: Callable[[int], Method]) -> tuple[Stage, ...]:
+    """Stages of so many epochs each; weights and architecture begin anew, with the operations that are still kept.
+
+    operations: how many every choice keeps in each stage, those of the largest logits at the end of the one before.
+    build: number of the stage, from 0 -> its method.
+    """
+
+    def stage(number: int) -> Stage:
+        method = build(number)
+
         def enter(key: Key, before: SearchState) -> SearchState:
-            return method.init(key)._replace(allowed=keep_strongest(before.visible, kept))
+            kept = keep_strongest(before.visible, operations[number])
+            # Where a choice had fewer options than that from the beginning, it does not get others.
+            allowed = {part: kept[part] & before.allowed[part] for part in kept}
+            return method.init(key)._replace(allowed=allowed)
 
-        return Stage(f"stage_{number + 1}", part.epochs, method, enter if number else None)
+        return Stage(f"stage_{number + 1}", epochs, method, enter if number else None)
 
-    return tuple(stage(number) for number in range(len(stage_layers)))
+    return tuple(stage(number) for number in range(len(operations)))
 
 
-def _check_stages(
-    setup: Setup,
-    layers: tuple[int, ...],
-    channels: tuple[int, ...],
-    operations: tuple[int, ...],
-    dropout: tuple[float, ...],
-    warmup_epochs: int,
-) -> None:
-    lists = {
-        "stage_layers": layers,
-        "stage_channels": channels,
-        "stage_operations": operations,
-        "stage_dropout": dropout,
-    }
-    if not layers:
-        raise UserError("method.stage_layers is empty, but a search needs at least one stage.")
-    for name, values in lists.items():
-        if len(values) != len(layers):
+def check_stages(setup: Setup, lists: Mapping[str, Sequence[float]], warmup_epochs: int) -> None:
+    """Raises UserError where lists of what each stage is do not fit one another, the space or the epochs.
+
+    lists: {name of the setting: an entry for each stage}, among them stage_operations; the first is the measure of the
+    others' length.
+    """
+    (first, entries), *others = lists.items()
+    if not entries:
+        raise UserError(f"method.{first} is empty, but a search needs at least one stage.")
+    for name, values in others:
+        if len(values) != len(entries):
             raise UserError(
-                f"method.{name} has {len(values)} entries, but method.stage_layers has {len(layers)}; "
+                f"method.{name} has {len(values)} entries, but method.{first} has {len(entries)}; "
                 "every stage needs one in each."
             )
+    _check_operations(setup, lists["stage_operations"])
+    if setup.epochs % len(entries):
+        nearest = max(1, round(setup.epochs / len(entries))) * len(entries)
+        raise UserError(
+            f"{setup.epochs} epochs cannot be shared equally by {len(entries)} stages; "
+            f"the nearest number that can is {nearest}."
+        )
+    if warmup_epochs >= setup.epochs // len(entries):
+        raise UserError(
+            f"method.warmup_epochs is {warmup_epochs}, but a stage has {setup.epochs // len(entries)} epochs, "
+            "of which at least one has to teach the architecture."
+        )
+
+
+def _check_operations(setup: Setup, operations: Sequence[float]) -> None:
     most = max(options for _, options in setup.space.shapes.values())
     if operations[0] != most:
         raise UserError(
@@ -106,17 +134,23 @@ def _check_stages(
             )
     if operations[-1] < 2:
         raise UserError("method.stage_operations ends below 2, but an edge needs two operations to choose between.")
-    if setup.epochs % len(layers):
-        nearest = max(1, round(setup.epochs / len(layers))) * len(layers)
-        raise UserError(
-            f"{setup.epochs} epochs cannot be shared equally by {len(layers)} stages; "
-            f"the nearest number that can is {nearest}."
-        )
-    if warmup_epochs >= setup.epochs // len(layers):
-        raise UserError(
-            f"method.warmup_epochs is {warmup_epochs}, but a stage has {setup.epochs // len(layers)} epochs, "
-            "of which at least one has to teach the architecture."
-        )
+
+
+def skip_dropout(setup: Setup, start: float, warmup_epochs: int) -> Callable[[Array], Array]:
+    """step -> the rate at which identities drop (P-DARTS): falling linearly, then by exp(-0.2) each epoch."""
+
+    def rate(step: Array) -> Array:
+        epoch = step // setup.steps_per_epoch
+        linear = start * (setup.epochs - epoch - 1) / setup.epochs
+        return jnp.where(epoch < warmup_epochs, linear, start * jnp.exp(-0.2 * (epoch - warmup_epochs)))
+
+    return rate
+
+
+def skip_variants(space: Space, scores: Logits) -> Mapping[str, Architecture]:
+    """{"at most n skips": architecture} for every number of identities that a normal cell can have."""
+    most = 2 * nodes_of(space)
+    return {f"at most {n} skips": restricted_skips(space, scores, n) for n in range(most, -1, -1)}
 
 
 def _p_darts_stage(
@@ -139,17 +173,10 @@ def _p_darts_stage(
     of_logits = logits.optimizer()
     learn = learn_logits(pathwise(sampler), bilevel(setup, loss, weights, order, hessian), of_logits, setup.mean)
 
-    def rate(step: Array) -> Array:
-        epoch = step // setup.steps_per_epoch
-        linear = dropout * (setup.epochs - epoch - 1) / setup.epochs
-        return jnp.where(epoch < warmup_epochs, linear, dropout * jnp.exp(-0.2 * (epoch - warmup_epochs)))
+    rate = skip_dropout(setup, dropout, warmup_epochs)
 
     def derive(state: SearchState) -> Architecture:
         return restricted_skips(setup.space, state.visible, skips)
-
-    def variants(state: SearchState) -> Mapping[str, Architecture]:
-        most = 2 * nodes_of(setup.space)
-        return {f"at most {n} skips": restricted_skips(setup.space, state.visible, n) for n in range(most, -1, -1)}
 
     updates = (
         when(setup.after(warmup_epochs), learn),
@@ -165,7 +192,7 @@ def _p_darts_stage(
         branches=paths is not None,
         judged_by=softmax_gates,
         derive=derive,
-        variants=variants,
+        variants=lambda state: skip_variants(setup.space, state.visible),
         relaxed=lambda: (network, lambda logits: jax.tree.map(jax.nn.softmax, dict(logits))),
         warmup_epochs=warmup_epochs,
     )

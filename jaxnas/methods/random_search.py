@@ -6,15 +6,14 @@ import optax
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.keys import named
-from jaxnas.core.types import Architecture, Key, Logits, PyTree
-from jaxnas.costs.constraints import cheapest
+from jaxnas.core.types import Key, Logits, PyTree
 from jaxnas.methods.method import Candidates, Method, Setup, Weights
 from jaxnas.relax import categorical
 from jaxnas.search.objectives import SearchState, classification
 from jaxnas.search.updates import alternating, learn_weights
-from jaxnas.spaces.space import encode, random
-
-DRAWS = 256  # of architectures, to find one within a limit
+from jaxnas.spaces.space import encode
+from jaxnas.strategies.drawing import random_legal
+from jaxnas.strategies.strategy import Problem
 
 
 def random_search(setup: Setup, weights: Weights, *, candidates: int) -> Method:
@@ -39,18 +38,7 @@ def random_search(setup: Setup, weights: Weights, *, candidates: int) -> Method:
     step = alternating(learn_weights(categorical.argmax(), loss, optimizer, network.active, setup.mean))
     allowed = {part: jnp.asarray(mask) for part, mask in setup.space.allowed.items()}
 
-    cost = setup.cost if setup.limit else None
-    least = {} if cost is None else cheapest(setup.space, cost)
-
-    def drawn(key: Key) -> Architecture:
-        """A random architecture, within the limit where there is one: the first of some draws, or the cheapest."""
-        if cost is None:
-            return random(setup.space, key)
-        several = jax.vmap(lambda key: random(setup.space, key))(jax.random.split(key, DRAWS))
-        costs = jax.vmap(cost)(jax.vmap(lambda one: encode(setup.space, one))(several))
-        within = costs <= setup.limit
-        first = jax.tree.map(lambda leaf: leaf[jnp.argmax(within)], several)
-        return jax.tree.map(lambda a, b: jnp.where(jnp.any(within), a, b), first, dict(least))
+    drawn = random_legal(Problem(setup.space, setup.cost, setup.limit))
 
     def start(key: Key) -> tuple[PyTree, optax.OptState, Logits]:
         params = network.init(named(key, "weights"))

@@ -16,7 +16,7 @@ from jaxnas.core.errors import UserError, choose
 from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Dropout, Gates, Key, Network, Params, PyTree
 from jaxnas.layers.convolution import convolution, pointwise
-from jaxnas.layers.normalization import batch_norm
+from jaxnas.layers.normalization import Statistics, batch_norm, leading
 from jaxnas.layers.operations import factorized_reduction, init_weights
 from jaxnas.networks.mixed_cell import EVALUATIONS, Cell, Evaluation, default_evaluation, groups, weight_shapes
 from jaxnas.spaces.cell import OPERATIONS, cell_edges, reduction_layers
@@ -64,12 +64,12 @@ def _preprocess_shapes(channels_in: int, channels: int, halve: bool) -> Mapping[
     return {"kernel": (channels_in, channels)}
 
 
-def _preprocess(weights: Mapping[str, Array], images: Array, axis_name: str | None) -> Array:
+def _preprocess(weights: Mapping[str, Array], images: Array, statistics: Statistics) -> Array:
     """ReLU, 1×1 convolution (or factorized reduction), normalise: brings a cell's input to the cell's shape."""
     rectified = jax.nn.relu(images)
     if "even" in weights:
-        return batch_norm(factorized_reduction(rectified, weights["even"], weights["odd"]), axis_name)
-    return batch_norm(pointwise(rectified, weights["kernel"]), axis_name)
+        return batch_norm(factorized_reduction(rectified, weights["even"], weights["odd"]), statistics)
+    return batch_norm(pointwise(rectified, weights["kernel"]), statistics)
 
 
 def _stacked(trees: Sequence[PyTree]) -> PyTree:
@@ -90,13 +90,12 @@ def _run_stage(
     With more than one cell, their bodies are one loop body, compiled once. Input 0 of a cell is known one cell ahead
     of its input 1, hence the carry: this cell's two inputs and the next cell's input 0, preprocessed.
     """
-    axis = cell.axis_name
     count = len(params)
-    first = _preprocess(params[0]["preprocess_0"], before, axis)
-    second = _preprocess(params[0]["preprocess_1"], last, axis)
+    first = _preprocess(params[0]["preprocess_0"], before, cell.statistics)
+    second = _preprocess(params[0]["preprocess_1"], last, cell.statistics)
     if count == 1:
         return last, evaluate(cell, jnp.stack([first, second]), params[0]["edges"], gates, noise[0])
-    upcoming = _preprocess(params[1]["preprocess_0"], last, axis)
+    upcoming = _preprocess(params[1]["preprocess_0"], last, cell.statistics)
     # The last cells have no successor inside the stage; they prepare inputs with borrowed weights that nobody reads.
     successors = [params[min(i + 1, count - 1)]["preprocess_1"] for i in range(count)]
     after_next = [params[min(i + 2, count - 1)]["preprocess_0"] for i in range(count)] if count > 2 else successors
@@ -105,8 +104,8 @@ def _run_stage(
         first, second, upcoming = carry
         edges, next_1, next_0, noise = scanned
         output = evaluate(cell, jnp.stack([first, second]), edges, gates, noise)
-        following = _preprocess(next_0, output, axis) if count > 2 else upcoming
-        return (upcoming, _preprocess(next_1, output, axis), following), output
+        following = _preprocess(next_0, output, cell.statistics) if count > 2 else upcoming
+        return (upcoming, _preprocess(next_1, output, cell.statistics), following), output
 
     scanned = _stacked([p["edges"] for p in params]), _stacked(successors), _stacked(after_next), _stacked(noise)
     _, outputs = lax.scan(body, (first, second, upcoming), scanned)
@@ -128,6 +127,7 @@ def cell_supernet(
     bare_gates: bool = False,
     partial: int = 1,
     recompute: bool = True,
+    calibrate: int = 0,
 ) -> Network:
     """The supernet as a Network over gates {"normal": [edges, operations], "reduce": [edges, operations]}.
 
@@ -137,6 +137,7 @@ def cell_supernet(
     axis_name: the device axis over which batch statistics are shared. paths, bare_gates, partial: see `Cell`.
     recompute: whether a cell's candidates run again going back, in place of keeping what they computed; "tape" always
         does, because that is faster where it is used.
+    calibrate: how many examples of a batch, its first, normalise it; 0 for all of them.
     Raises UserError for an unknown evaluation, for a width that `partial` does not divide and, when applied, for images
     whose size two reductions cannot halve.
     """
@@ -149,10 +150,11 @@ def cell_supernet(
             f"space.channels {channels} does not divide into {partial} parts; "
             f"the nearest that does is {max(1, round(channels / partial)) * partial}."
         )
+    statistics = leading(axis_name, calibrate)
     edges = cell_edges(nodes)
     sets = {"normal": operations, "reduce": operations if reduce_operations is None else reduce_operations}
     cells = {
-        part: Cell(own, edges, part == "reduce", axis_name, paths and min(paths, len(own)), bare_gates, partial)
+        part: Cell(own, edges, part == "reduce", statistics, paths and min(paths, len(own)), bare_gates, partial)
         for part, own in sets.items()
     }
     plan = layer_plan(channels, layers, nodes)
@@ -174,7 +176,7 @@ def cell_supernet(
     def apply(params: Params, gates: Gates, images: Array, noise: Dropout | None = None) -> Array:
         _check_size(images, len([layer for layer in plan if layer.part == "reduce"]))
         stem = params["stem"]
-        before = last = batch_norm(convolution(images, stem["kernel"]), axis_name) * stem["scale"] + stem["bias"]
+        before = last = batch_norm(convolution(images, stem["kernel"]), statistics) * stem["scale"] + stem["bias"]
         for stage in stages:
             part = plan[stage[0]].part
             members = [params["cells"][number] for number in stage]

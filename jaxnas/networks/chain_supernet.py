@@ -16,7 +16,7 @@ from jax import lax
 from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Dropout, Gates, Key, Network, Params, PyTree
 from jaxnas.layers.convolution import channel_shuffle, convolution, depthwise, grouped_pointwise, pointwise
-from jaxnas.layers.normalization import batch_norm
+from jaxnas.layers.normalization import Statistics, batch_norm, leading
 from jaxnas.layers.operations import init_weights
 from jaxnas.networks.chain_operations import ACTIVATIONS, has_expansion, is_free
 from jaxnas.networks.choice import materialized, run_paths
@@ -56,13 +56,19 @@ def block_shapes(plan: Chain, layer: Layer, block: Block) -> Shapes:
     return shapes
 
 
-def normalized(weights: Weights, images: Array, axis_name: str | None) -> Array:
+def normalized(weights: Weights, images: Array, statistics: Statistics) -> Array:
     """Batch normalisation of images [b, h, w, c], scaled and shifted by the weights beside a kernel."""
-    return batch_norm(images, axis_name) * weights["scale"] + weights["shift"]
+    return batch_norm(images, statistics) * weights["scale"] + weights["shift"]
 
 
 def run_block(
-    plan: Chain, layer: Layer, block: Block, axis_name: str | None, images: Array, weights: Weights, noise: None = None
+    plan: Chain,
+    layer: Layer,
+    block: Block,
+    statistics: Statistics,
+    images: Array,
+    weights: Weights,
+    noise: None = None,
 ) -> Array:
     """One block: images [b, h, w, layer.channels_in] -> [b, h / stride, w / stride, layer.channels].
 
@@ -78,20 +84,20 @@ def run_block(
     if block.kind == "identity":
         own = weights["identity"]
         strided = images[:, :: layer.stride, :: layer.stride]
-        hidden = normalized(own, pointwise(strided, own["kernel"]), axis_name)
+        hidden = normalized(own, pointwise(strided, own["kernel"]), statistics)
         return activate(hidden) if plan.identity_activation else hidden
     hidden = images
     if has_expansion(plan, block):
         own = weights["expansion"]
-        hidden = activate(normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), axis_name))
+        hidden = activate(normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), statistics))
         hidden = channel_shuffle(hidden, block.groups)
     own = weights["depthwise"]
-    hidden = activate(normalized(own, depthwise(hidden, own["kernel"], stride=layer.stride), axis_name))
+    hidden = activate(normalized(own, depthwise(hidden, own["kernel"], stride=layer.stride), statistics))
     if block.squeeze:
         squeezed = activate(linear(weights["squeeze"], jnp.mean(hidden, axis=(1, 2))))
         hidden = hidden * jax.nn.sigmoid(linear(weights["excite"], squeezed))[:, None, None]
     own = weights["projection"]
-    hidden = normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), axis_name)
+    hidden = normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), statistics)
     return images + hidden if layer.keeps_shape else hidden
 
 
@@ -153,14 +159,16 @@ def chain_supernet(
     paths: int | None = None,
     bare_gates: bool = False,
     recompute: bool = False,
+    calibrate: int = 0,
 ) -> Network:
     """The supernet of a chain as a Network over gates {"blocks": [choices, candidates]}.
 
     shared: the layers of a stage share their choice. paths: how many candidates run in a layer, those of the largest
     gates; None for all. bare_gates: with paths, see `networks.choice.run_paths`. recompute: without paths, run the
-    candidates again going back instead of keeping what they computed; with paths it is always so.
+    candidates again going back instead of keeping what they computed; with paths it is always so. calibrate: how many
+    examples of a batch, its first, normalise it; 0 for all of them.
     """
-    axis_name = images.axis_name
+    statistics = leading(images.axis_name, calibrate)
     choices = {number: row for row, numbers in enumerate(choice_layers(plan, shared)) for number in numbers}
     runs = runs_of_layers(plan)
     few = paths and min(paths, len(plan.candidates))
@@ -187,7 +195,7 @@ def chain_supernet(
 
     def run_layer(layer: Layer, hidden: Array, weights: Weights, gates: Array) -> Array:
         branches = tuple(
-            functools.partial(_own, functools.partial(run_block, plan, layer, block, axis_name), str(block))
+            functools.partial(_own, functools.partial(run_block, plan, layer, block, statistics), str(block))
             for block in plan.candidates
         )
         if few:
@@ -199,12 +207,12 @@ def chain_supernet(
         del noise
         activate = ACTIVATIONS[plan.activation]
         own = params["stem"]
-        hidden = activate(normalized(own, convolution(batch, own["kernel"], stride=plan.stem_stride), axis_name))
+        hidden = activate(normalized(own, convolution(batch, own["kernel"], stride=plan.stem_stride), statistics))
         for run in runs:
             layer = plan.layers[run[0]]
             if layer.fixed is not None:
                 weights = params["layers"][run[0]].get(str(layer.fixed), {})
-                hidden = run_block(plan, layer, layer.fixed, axis_name, hidden, weights)
+                hidden = run_block(plan, layer, layer.fixed, statistics, hidden, weights)
                 continue
             rows = gates[PART][jnp.asarray([choices[number] for number in run])]
             members = [params["layers"][number] for number in run]
@@ -219,7 +227,7 @@ def chain_supernet(
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
             hidden, _ = lax.scan(body, hidden, (stacked, rows))
         own = params["head"]
-        hidden = activate(normalized(own, pointwise(hidden, own["kernel"]), axis_name))
+        hidden = activate(normalized(own, pointwise(hidden, own["kernel"]), statistics))
         return linear(params["classifier"], jnp.mean(hidden, axis=(1, 2)))
 
     def active(gates: Gates) -> PyTree:

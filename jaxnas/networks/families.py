@@ -14,12 +14,16 @@ from jaxnas.networks.cell_components import cell_terms
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_supernet import cell_supernet
 from jaxnas.networks.chain_families import fbnet, mnasnet, nas_bench_macro, proxylessnas
+from jaxnas.networks.enas_macro import MacroNetwork
+from jaxnas.networks.enas_macro_supernet import enas_macro_supernet
+from jaxnas.networks.enas_macro_terms import enas_macro_terms
 from jaxnas.networks.family import Family, Images
 from jaxnas.networks.nas_bench_201 import NasBench201Network
 from jaxnas.networks.nas_bench_201_supernet import nas_bench_201_supernet
 from jaxnas.networks.nas_bench_201_terms import nas_bench_201_terms
 from jaxnas.networks.superkernel_family import superkernel
 from jaxnas.spaces.cell import cell_edges, cell_space, genotype
+from jaxnas.spaces.enas_macro import enas_macro_space, macro_layers, skip_edges
 from jaxnas.spaces.genotype import format_genotype
 from jaxnas.spaces.nas_bench_201 import EDGES, PART, cell_operations, nas_bench_201_space
 
@@ -92,6 +96,30 @@ def nas_bench_201(images: Images, *, channels: int, cells: int) -> Family:
     )
 
 
+def enas_macro(images: Images, *, channels: int, layers: int, operations: tuple[str, ...]) -> Family:
+    """The macro space of ENAS (Pham et al. 2018): an operation for each of `layers`, and the outputs that it adds.
+
+    channels: of all layers, an even number. operations: some of `spaces.enas_macro.OPERATIONS`.
+    """
+    space = enas_macro_space(layers, operations)
+
+    def network(architecture: Architecture, axis_name: str | None) -> MacroNetwork:
+        return MacroNetwork(macro_layers(layers, operations, architecture), channels, images.classes, axis_name)
+
+    return Family(
+        space=space,
+        # By position, so that they are no settings of methods: another depth is another space.
+        supernet=functools.partial(enas_macro_supernet, images, channels, layers, operations),
+        network=network,
+        terms=lambda: enas_macro_terms(images, channels, layers, operations),
+        describe=space.canonical,
+        rows={
+            "operations": tuple(f"layer {number}" for number in range(1, layers + 1)),
+            "skips": tuple(f"layer {layer} adds {state}" for state, layer in skip_edges(layers)),
+        },
+    )
+
+
 FAMILIES: Mapping[str, Callable[..., Family]] = {
     "darts": darts,
     "nas_bench_201": nas_bench_201,
@@ -100,6 +128,7 @@ FAMILIES: Mapping[str, Callable[..., Family]] = {
     "fbnet": fbnet,
     "mnasnet": mnasnet,
     "superkernel": superkernel,
+    "enas_macro": enas_macro,
 }
 
 

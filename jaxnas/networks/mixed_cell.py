@@ -22,7 +22,7 @@ from jax import lax
 from jaxnas.core.types import Array, Dropout, PyTree
 from jaxnas.layers import backend
 from jaxnas.layers.convolution import channel_shuffle
-from jaxnas.layers.normalization import batch_norm, normalized_sum
+from jaxnas.layers.normalization import Statistics, batch_norm, normalized_sum
 from jaxnas.layers.operations import OPERATIONS, Shapes, Source, Weights
 from jaxnas.networks.choice import materialized, run_paths
 
@@ -35,7 +35,7 @@ class Cell(NamedTuple):
 
     operations: names in layers.operations.OPERATIONS.
     edges: (source, node) pairs, node by node; the first `inputs` sources are the cell's inputs.
-    axis_name: the mapped device axis over which batch statistics are shared, None to keep them per device.
+    statistics: by which examples normalise a batch, see `layers.normalization`.
     paths: how many operations run on every edge, those of the largest gates; None for all.
     bare_gates: with `paths`, whether gates of operations that do not run get the gradient of being added bare to the
         node, as in the published GDAS code, or none.
@@ -46,7 +46,7 @@ class Cell(NamedTuple):
     operations: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
     reduction: bool
-    axis_name: str | None = None
+    statistics: Statistics = None
     paths: int | None = None
     bare_gates: bool = False
     partial: int = 1
@@ -100,7 +100,7 @@ def mixture(
     parts = [gates[column] * output for column, output in outputs.items() if column not in normalized]
     if normalized:
         images = [outputs[column] for column in normalized]
-        parts.append(normalized_sum(images, gates[np.asarray(normalized)], cell.axis_name))
+        parts.append(normalized_sum(images, gates[np.asarray(normalized)], cell.statistics))
     return functools.reduce(jnp.add, parts)
 
 
@@ -119,12 +119,12 @@ def _candidate(cell: Cell, stride: int, name: str, image: Array, weights: EdgeWe
 def _evaluated(cell: Cell, stride: int, name: str, weights: Weights, source: Source, noise: Dropout | None) -> Array:
     """One operation, normalised where it is to be."""
     output = _applied(cell, stride, name, weights, source, noise)
-    return batch_norm(output, cell.axis_name) if OPERATIONS[name].normalized(stride) else output
+    return batch_norm(output, cell.statistics) if OPERATIONS[name].normalized(stride) else output
 
 
 def _applied(cell: Cell, stride: int, name: str, weights: Weights, source: Source, noise: Dropout | None) -> Array:
     """One operation before its last normalisation; an identity with dropout where there is noise (P-DARTS)."""
-    output = OPERATIONS[name].apply(weights, source, stride, cell.axis_name)
+    output = OPERATIONS[name].apply(weights, source, stride, cell.statistics)
     if noise is None or name != "skip_connect" or stride != 1:
         return output
     keep = jax.random.bernoulli(noise.key, 1.0 - noise.rate, output.shape)

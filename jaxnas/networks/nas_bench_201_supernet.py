@@ -13,7 +13,7 @@ from jaxnas.core.errors import choose
 from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Dropout, Gates, Key, Network, Params, PyTree
 from jaxnas.layers.convolution import convolution, pointwise
-from jaxnas.layers.normalization import batch_norm
+from jaxnas.layers.normalization import batch_norm, leading
 from jaxnas.layers.operations import init_weights
 from jaxnas.networks.family import Images
 from jaxnas.networks.mixed_cell import EVALUATIONS, Cell, default_evaluation, groups, weight_shapes
@@ -29,18 +29,20 @@ def nas_bench_201_supernet(
     paths: int | None = None,
     bare_gates: bool = False,
     recompute: bool = True,
+    calibrate: int = 0,
 ) -> Network:
     """The supernet over gates {"cell": [6 edges, 5 operations]}, which all cells share.
 
     channels: of the first stage. cells: of a stage. paths, bare_gates: see `networks.mixed_cell.Cell`. recompute: as
-    for `networks.cell_supernet`. Raises UserError, when applied, for images that cannot be halved twice.
+    for `networks.cell_supernet`. calibrate: how many examples of a batch, its first, normalise it; 0 for all of them.
+    Raises UserError, when applied, for images that cannot be halved twice.
     """
-    axis_name = images.axis_name
+    statistics = leading(images.axis_name, calibrate)
     cell = Cell(
         operations=tuple(SUPERNET_OPERATIONS[name] for name in OPERATIONS),
         edges=EDGES,
         reduction=False,
-        axis_name=axis_name,
+        statistics=statistics,
         paths=paths and min(paths, len(OPERATIONS)),
         bare_gates=bare_gates,
         inputs=1,
@@ -73,14 +75,14 @@ def nas_bench_201_supernet(
 
     def reduce(weights: Params, hidden: Array) -> Array:
         batch, height, width, depth = hidden.shape
-        first = batch_norm(convolution(jax.nn.relu(hidden), weights["first"], stride=2), axis_name)
-        second = batch_norm(convolution(jax.nn.relu(first), weights["second"]), axis_name)
+        first = batch_norm(convolution(jax.nn.relu(hidden), weights["first"], stride=2), statistics)
+        second = batch_norm(convolution(jax.nn.relu(first), weights["second"]), statistics)
         means = jnp.mean(hidden.reshape(batch, height // 2, 2, width // 2, 2, depth), axis=(2, 4))
         return pointwise(means, weights["shortcut"]) + second
 
     def apply(params: Params, gates: Gates, batch: Array, noise: Dropout | None = None) -> Array:
         check_size(batch)
-        hidden = batch_norm(convolution(batch, params["stem"]), axis_name)
+        hidden = batch_norm(convolution(batch, params["stem"]), statistics)
         for stage in range(STAGES):
             if stage:
                 hidden = reduce(params[f"reduction_{stage}"], hidden)
@@ -91,7 +93,7 @@ def nas_bench_201_supernet(
                 return evaluate(cell, hidden[None], {group.name: weights}, gates[PART], own), None
 
             hidden, _ = lax.scan(body, hidden, (params[f"stage_{stage}"], jnp.arange(cells)))
-        hidden = jax.nn.relu(batch_norm(hidden, axis_name))
+        hidden = jax.nn.relu(batch_norm(hidden, statistics))
         return jnp.mean(hidden, axis=(1, 2)) @ params["classifier"] + params["bias"]
 
     def active(gates: Gates) -> PyTree:

@@ -22,7 +22,7 @@ from jax import lax
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Array, Dropout, Gates, Network, Params, PyTree
 from jaxnas.layers.convolution import convolution, depthwise, pointwise
-from jaxnas.layers.normalization import batch_norm
+from jaxnas.layers.normalization import Statistics, batch_norm, leading
 from jaxnas.networks.chain_operations import ACTIVATIONS
 from jaxnas.networks.chain_supernet import chain_supernet, run_block
 from jaxnas.networks.choice import materialized, run_paths
@@ -118,8 +118,8 @@ def layer_masks(plan: Superkernel, number: int, gates: Gates) -> Masks:
     )
 
 
-def _normalized(weights: Weights, images: Array, axis_name: str | None) -> Array:
-    return batch_norm(images, axis_name) * weights["scale"] + weights["shift"]
+def _normalized(weights: Weights, images: Array, statistics: Statistics) -> Array:
+    return batch_norm(images, statistics) * weights["scale"] + weights["shift"]
 
 
 def _fitted(images: Array, channels: int) -> Array:
@@ -129,18 +129,18 @@ def _fitted(images: Array, channels: int) -> Array:
 
 
 def _run_masked(
-    plan: Superkernel, number: int, axis_name: str | None, images: Array, weights: Weights, masks: Masks
+    plan: Superkernel, number: int, statistics: Statistics, images: Array, weights: Weights, masks: Masks
 ) -> Array:
     """The MBConv of one layer at its widest, masked; images [b, h, w, in] -> [b, h / stride, w / stride, channels]."""
     layer, activate = plan.chain.layers[number], ACTIVATIONS[plan.chain.activation]
     own = weights["expansion"]
-    hidden = activate(_normalized(own, pointwise(images, own["kernel"]), axis_name))
+    hidden = activate(_normalized(own, pointwise(images, own["kernel"]), statistics))
     own = weights["depthwise"]
     hidden = depthwise(hidden, own["kernel"] * masks.kernel, stride=layer.stride)
     # The depthwise convolution keeps channels apart, so that this is the only place where hidden ones need a mask.
-    hidden = activate(_normalized(own, hidden, axis_name)) * masks.hidden
+    hidden = activate(_normalized(own, hidden, statistics)) * masks.hidden
     own = weights["projection"]
-    branch = _normalized(own, pointwise(hidden, own["kernel"]), axis_name) * masks.branch
+    branch = _normalized(own, pointwise(hidden, own["kernel"]), statistics) * masks.branch
     return branch if layer.stride > 1 else branch + masks.residual * _fitted(images, layer.channels)
 
 
@@ -198,26 +198,28 @@ def superkernel_supernet(
     paths: int | None = None,
     bare_gates: bool = False,
     recompute: bool = False,
+    calibrate: int = 0,
 ) -> Network:
     """The supernet as a Network over gates of `spaces.superkernel.superkernel_space`, one-hot or not.
 
     Its weights are those of the widest network. All of them are `active` under all gates: those that a mask hides have
     no gradient from the loss, but may have one from `importance` (see there).
     paths: how many image sizes run, those of the largest gates; None for all. Kernels and channels are masks, which
-    always run once. recompute: run a layer again going back instead of keeping what it computed.
+    always run once. recompute: run a layer again going back instead of keeping what it computed. calibrate: how many
+    examples of a batch, its first, normalise it; 0 for all of them.
     Raises UserError for bare_gates, which would add gates to branches that a superkernel does not have.
     """
     if bare_gates:
         raise UserError(
             "the space of superkernels has masks instead of branches, so method.bare_gates has to be False, not True."
         )
-    axis_name, chain = images.axis_name, plan.chain
+    statistics, chain = leading(images.axis_name, calibrate), plan.chain
     widest = chain.candidates[0]
     fixed = tuple(layer._replace(fixed=layer.fixed or widest) for layer in chain.layers)
     base = chain_supernet(chain._replace(layers=fixed), images)
 
     def run_layer(number: int, hidden: Array, weights: Weights, masks: Masks) -> Array:
-        run = functools.partial(_run_masked, plan, number, axis_name)
+        run = functools.partial(_run_masked, plan, number, statistics)
         return (jax.checkpoint(run) if recompute else run)(hidden, weights, masks)
 
     def run_stage(numbers: list[int], hidden: Array, params: Params, gates: Gates) -> Array:
@@ -239,14 +241,14 @@ def superkernel_supernet(
         (params, gates), activate = weights, ACTIVATIONS[chain.activation]
         own = params["stem"]
         hidden = convolution(subsampled(batch, size), own["kernel"], stride=chain.stem_stride)
-        hidden = activate(_normalized(own, hidden, axis_name))
+        hidden = activate(_normalized(own, hidden, statistics))
         for layer, own in zip(chain.layers, params["layers"], strict=True):
             if layer.fixed is not None:
-                hidden = run_block(chain, layer, layer.fixed, axis_name, hidden, own[str(layer.fixed)])
+                hidden = run_block(chain, layer, layer.fixed, statistics, hidden, own[str(layer.fixed)])
         for numbers in _runs(plan):
             hidden = run_stage(numbers, hidden, params, gates)
         own = params["head"]
-        hidden = activate(_normalized(own, pointwise(hidden, own["kernel"]), axis_name))
+        hidden = activate(_normalized(own, pointwise(hidden, own["kernel"]), statistics))
         return jnp.mean(hidden, axis=(1, 2)) @ params["classifier"]["kernel"] + params["classifier"]["bias"]
 
     sizes = tuple(functools.partial(run_at, size) for size in plan.resolutions)

@@ -20,8 +20,10 @@ class RunRecord(NamedTuple):
     history: {name: [seeds, epochs]} for train_loss, train_accuracy, valid_loss, valid_accuracy, entropy (nats),
         logits_cost (the expected cost in `cost_unit`), curvature (the dominant eigenvalue of the Hessian of the
         validation loss in the logits) and, for every part, skips/<part>, pools/<part> and dominant/<part> (shares of
-        the choices, 0 to 1); [seeds, epochs, choices] for architecture/<part> (option numbers) and entropy/<part>
-        (nats); [seeds, epochs, choices, options] for probabilities/<part>. Seeds as in result["seeds"].
+        the choices, 0 to 1), of searches by rewards also reward/sampled, reward/argmax, reward/argmin, reward/best,
+        policy/entropy and policy/effective_sample_size (see methods.policy_updates); [seeds, epochs, choices] for
+        architecture/<part> (option numbers) and entropy/<part> (nats); [seeds, epochs, choices, options] for
+        probabilities/<part>. Seeds as in result["seeds"].
     options: {part: names of its options}, the last axis of the probabilities.
     edges: (source, node) of every edge, the axis before it; sources 0 and 1 are the inputs, source i + 2 is node i.
         Empty where the space is not one of two cells.

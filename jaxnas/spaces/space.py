@@ -1,6 +1,6 @@
 """What follows from any Space alone: random, mutated and crossed architectures, encodings and probabilities.
 
-All functions of arrays work under jit and vmap. Whatever makes an architecture ends in `space.decode`, so that it is
+All functions of arrays work under jit and vmap. Whatever makes an architecture ends in `space.best`, so that it is
 valid in spaces where not every combination of options is.
 """
 
@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture, Array, Gates, Key, Logits, Space
 
-# Logits of an option that is held, that is preferred, and (not below any other) of one that is ruled out. Noise is in
+# Scores of an option that is held, that is preferred, and (not below any other) of one that is ruled out. Noise is in
 # [0, 1), so that it breaks ties and nothing else.
 HELD, PREFERRED, RULED_OUT = 4.0, 8.0, -1.0
+RESOLUTION = 2.0**-24  # noise is a multiple of it
 
 
 def encode(space: Space, architecture: Architecture) -> Gates:
@@ -23,37 +24,61 @@ def encode(space: Space, architecture: Architecture) -> Gates:
 
 
 def random(space: Space, key: Key) -> Architecture:
-    """A random architecture: what `decode` makes of independent standard Gumbel noise in every logit.
+    """A random architecture: the best one where every option scores independent noise of one distribution.
 
     Uniform over the valid architectures wherever they can be carried into one another by permuting choices and options
-    in a way that `decode` commutes with: such a permutation leaves independent, identically distributed noise as it is,
-    so all architectures that it connects are equally likely. This holds where every combination is valid (`decode` is
+    in a way that `best` commutes with: such a permutation leaves independent, identically distributed noise as it is,
+    so all architectures that it connects are equally likely. This holds where every combination is valid (`best` is
     the argmax of each row), and for cells (see `spaces.cell`).
     """
-    noise = {p: jax.random.gumbel(named(key, p), shape) for p, shape in space.shapes.items()}
-    return space.decode(noise)
+    return space.best({part: noise for part, (noise, _) in _noise(space, key).items()})
 
 
-def _noise(space: Space, key: Key) -> Mapping[str, Array]:
-    return {p: jax.random.uniform(named(key, p), shape) for p, shape in space.shapes.items()}
+def _noise(space: Space, key: Key) -> Mapping[str, tuple[Array, Array]]:
+    """Uniform noise in [0, 1) for every option and every choice: {part: (float32 [choices, options], [choices])}."""
+
+    def of_part(part: str) -> tuple[Array, Array]:
+        choices, options = space.shapes[part]
+        noise = _spread(jax.random.bits(named(key, part), (choices,)), options + 1)
+        return noise[:, :options], noise[:, options]
+
+    return {part: of_part(part) for part in space.shapes}
 
 
-def mutate(space: Space, key: Key, architecture: Architecture, rate: Array | float) -> Architecture:
+def _spread(words: Array, count: int) -> Array:
+    """Makes `count` numbers in [0, 1) of every random word, uint32 [n] -> float32 [n, count].
+
+    They are the multiples of the golden ratio from that word on, each mixed by the last step of MurmurHash3 (Appleby):
+    where one word decides one choice they do for independent ones, in an eighth of the time that as many words take.
+    """
+    mixed = words[:, None] + jnp.uint32(0x9E3779B9) * jnp.arange(1, count + 1, dtype=jnp.uint32)
+    mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
+    mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
+    return ((mixed ^ (mixed >> 16)) >> 8).astype(jnp.float32) * RESOLUTION
+
+
+def mutate(
+    space: Space, key: Key, architecture: Architecture, rate: Array | float, *, always: bool = False
+) -> Architecture:
     """Gives each choice another option with probability `rate`, uniformly among its other options.
 
+    always: whether one choice, drawn uniformly, mutates where none would.
     Where the space then has to repair the result (a node of a cell keeps two edges), mutated choices take precedence
     over those that were not mutated. A mutated choice never keeps its option unless the space leaves it no other.
     """
-    noise = _noise(space, named(key, "noise"))
 
-    def perturbed(part: str) -> Array:
-        current = jax.nn.one_hot(architecture[part], space.shapes[part][1])
-        mutated = jax.random.bernoulli(named(key, part), rate, current.shape[:1])[:, None]
-        without = jnp.where(current > 0, RULED_OUT, noise[part])
-        chosen = jax.nn.one_hot(jnp.argmax(without, axis=-1), current.shape[-1])
-        return jnp.where(mutated, without + PREFERRED * chosen, noise[part] + HELD * current)
+    drawn = _noise(space, key)
+    if always:
+        least = jnp.min(jnp.concatenate([luck for _, luck in drawn.values()]))
+        rate = jnp.maximum(rate, least + RESOLUTION)
 
-    return space.decode({part: perturbed(part) for part in space.shapes})
+    def perturbed(part: str, noise: Array, luck: Array) -> Array:
+        current = encode(space, architecture)[part]
+        without = jnp.where((current > 0) | ~space.allowed[part], RULED_OUT, noise)
+        chosen = without == jnp.max(without, axis=-1, keepdims=True)
+        return jnp.where((luck < rate)[:, None], without + PREFERRED * chosen, noise + HELD * current)
+
+    return space.best({part: perturbed(part, *noise) for part, noise in drawn.items()})
 
 
 def crossover(space: Space, key: Key, first: Architecture, second: Architecture) -> Architecture:
@@ -62,16 +87,14 @@ def crossover(space: Space, key: Key, first: Architecture, second: Architecture)
     Where the space has to repair the result, what the repair brings in comes from the other parent as far as possible:
     every operation that a crossed cell keeps is one that a parent keeps on that edge.
     """
-    noise = _noise(space, named(key, "noise"))
     parents = encode(space, first), encode(space, second)
 
-    def mixed(part: str) -> Array:
-        from_first = jax.random.bernoulli(named(key, part), 0.5, (space.shapes[part][0], 1))
+    def mixed(part: str, noise: Array, luck: Array) -> Array:
         one, other = parents[0][part], parents[1][part]
-        taken, left = jnp.where(from_first, one, other), jnp.where(from_first, other, one)
-        return noise[part] + PREFERRED * taken + HELD * left
+        preference = jnp.where((luck < 0.5)[:, None], PREFERRED * one + HELD * other, PREFERRED * other + HELD * one)
+        return noise + preference
 
-    return space.decode({part: mixed(part) for part in space.shapes})
+    return space.best({part: mixed(part, *noise) for part, noise in _noise(space, key).items()})
 
 
 def log_prob(logits: Logits, architecture: Architecture) -> Array:

@@ -157,6 +157,7 @@ def _loop(
             score, row = None, {}
             if step % task.steps_per_epoch == 0:
                 run = programs.finish_epoch(run, data)
+                _check_finite(task, run, around.seeds, checkpoints)
                 row = _epoch_row(run, step // task.steps_per_epoch - 1, around.seeds)
                 score = row.get("search_accuracy")
                 around.log.write(first_step + step, {f"{task.name}/{name}": value for name, value in row.items()})
@@ -202,15 +203,16 @@ def _epoch_row(run: RunState, epoch: int, seeds: tuple[int, ...]) -> dict[str, f
 
 
 def _check_finite(task: Task, run: RunState, seeds: tuple[int, ...], checkpoints: Checkpoints) -> None:
-    """Raises UserError where a seed's loss or weights stopped being finite; waits for the device to be done."""
+    """Raises UserError where what a seed learns stopped being finite; waits for the device to be done."""
     failed = np.asarray(run.failed)
     if np.all(failed < 0):
         return
     checkpoints.wait()
     number = int(np.argmax(failed >= 0))
     kept = checkpoints.latest_step()
+    what, remedy = task.fault(jax.tree.map(lambda leaf: leaf[number], run.learner))
     raise UserError(
-        f"{task.name}: the loss is not finite at step {int(failed[number])} of seed {seeds[number]}; "
+        f"{task.name}: {what} is not finite at step {int(failed[number])} of seed {seeds[number]}; "
         + (f"the checkpoint of step {kept} is kept; " if kept is not None else "no step had been saved yet; ")
-        + "try a smaller learning rate in a new workdir."
+        + f"try {remedy} in a new workdir."
     )

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxnas.core.types import Architecture, Array, Batch, Key, Space
+from jaxnas.core.errors import UserError
+from jaxnas.core.types import Architecture, Array, Batch, Key, PyTree, Space
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, augment, normalize
 from jaxnas.methods import Stage
 from jaxnas.search.monitor import Limits, begin_watch, signs, sound, watch
 from jaxnas.search.objectives import Batches, SearchState
 from jaxnas.train.parallel import Devices
-from jaxnas.train.task import Task
+from jaxnas.train.task import LOSS, Task
 
 NO_LIMITS = Limits()
 
@@ -76,16 +77,21 @@ def search_task(
         return begin_watch(state, method.derive(state))
 
     def finish_epoch(key, state, data, epoch):
-        loss, accuracy = validate(functools.partial(method.predict, state), data)
+        loss = accuracy = jnp.full((), jnp.nan)
+        if method.predict is not None:
+            loss, accuracy = validate(functools.partial(method.predict, state), data)
 
-        def judge(architecture: Architecture) -> Array:
+        def judge(architecture: Architecture, *, share: Array | float = 1.0, calibrate: int = 0) -> Array:
             if method.child is None:
                 raise ValueError("the supernet of this method has no weights for its architectures.")
-            return validate(functools.partial(method.child, state, architecture), data)[1]
+            own = {"calibrate": calibrate} if calibrate else {}
+            return validate(functools.partial(method.child, state, architecture, **own), data, share, calibrate)[1]
 
         state, search_accuracy = method.finish_epoch(key, state, epoch, accuracy, judge)
         probabilities, architecture = method.probabilities(state), method.derive(state)
+        accuracy = search_accuracy if method.predict is None else accuracy
         row = {"valid_loss": loss, "valid_accuracy": accuracy, "search_accuracy": search_accuracy}
+        row |= method.metrics(state)
         row |= {f"probabilities/{part}": values for part, values in probabilities.items()}
         row |= {f"architecture/{part}": values for part, values in architecture.items()}
         row |= signs(space, probabilities, architecture)
@@ -97,26 +103,45 @@ def search_task(
             sharpness = row["curvature"] = curvature(state, batch)
         return watch(limits, space, state, architecture, search_accuracy, epoch, sharpness), row
 
-    def validate(predict: Callable[[Array], Array], data: SearchData) -> tuple[Array, Array]:
-        rows, mask = batches.evaluation_rows(valid_count, batch_size)
+    def checked(state: SearchState) -> PyTree:
+        bad = jnp.zeros((), bool) if method.fault is None else method.fault(state)[0]
+        return state._replace(memory=()), jnp.where(bad, jnp.nan, 0.0)  # a memory may hold marks that are not finite
 
-        def body(sums, scanned):
-            rows, mask = (devices.shard(leaf) for leaf in scanned)
-            chosen = data.valid_rows[rows]
-            logits = predict(normalize(augmentation, data.images[chosen]))
+    def fault(state: SearchState) -> tuple[str, str]:
+        bad, architecture = (False, {}) if method.fault is None else method.fault(state)
+        return (f"the reward of {space.canonical(architecture)}", "another cost or penalty") if bad else LOSS
+
+    def validate(
+        predict: Callable[[Array], Array], data: SearchData, share: Array | float = 1.0, calibrate: int = 0
+    ) -> tuple[Array, Array]:
+        if calibrate > train_count:
+            raise UserError(
+                f"method.calibrate is {calibrate}, but the weights learn from {train_count} images; take fewer."
+            )
+        rows, mask = batches.evaluation_rows(valid_count, batch_size)
+        # Rounded up, but for the rounding of the share itself.
+        count = jnp.clip(jnp.ceil(share * len(rows) - 1e-3), 1, len(rows)).astype(jnp.int32)
+        first = normalize(augmentation, data.images[data.train_rows[:calibrate]])
+
+        def body(number, sums):
+            own, weights = (devices.shard(leaf[number]) for leaf in (rows, mask))
+            chosen = data.valid_rows[own]
+            images = normalize(augmentation, data.images[chosen])
+            logits = predict(jnp.concatenate([first, images]) if calibrate else images)[calibrate:]
             labels = data.labels[chosen]
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             correct = jnp.argmax(logits, axis=-1) == labels
-            return (sums[0] + jnp.sum(mask * losses), sums[1] + jnp.sum(mask * correct)), None
+            return sums[0] + jnp.sum(weights * losses), sums[1] + jnp.sum(weights * correct)
 
-        sums, _ = lax.scan(body, (jnp.zeros(()), jnp.zeros(())), (rows, mask))
+        sums = lax.fori_loop(0, count, body, (jnp.zeros(()), jnp.zeros(())))
         loss, accuracy = devices.total(sums)
-        return loss / valid_count, accuracy / valid_count
+        examples = jnp.minimum(count * batch_size, valid_count)
+        return loss / examples, accuracy / examples
 
     return Task(
         name=stage.name,
         epochs=stage.epochs,
-        steps_per_epoch=train_count // batch_size,
+        steps_per_epoch=stage.steps_per_epoch or train_count // batch_size,
         devices=devices,
         branches=method.branches,
         init=init,
@@ -125,4 +150,6 @@ def search_task(
         finish_epoch=finish_epoch,
         stream=stage.name if stage.enter else "",
         ended=(lambda state: state.watch.stopped >= 0) if limits.any else None,
+        checked=checked,
+        fault=fault,
     )

@@ -14,6 +14,8 @@ from jaxnas.core.keys import at_step, named
 from jaxnas.core.types import Array, Averaged, Key, PyTree
 from jaxnas.train.parallel import Devices
 
+LOSS = "the loss", "a smaller learning rate"  # what is not finite where weights learn, and what to try instead
+
 
 class Task(NamedTuple):
     """What to train, on which devices. `branches` tells whether a step chooses what to run by its data.
@@ -25,6 +27,8 @@ class Task(NamedTuple):
     finish_epoch: (key, learner, data, epoch) -> (learner, row), the row being what to remember of the epoch.
     ended: learner -> whether to end before the last epoch, looked at after every epoch; None for never.
     stream: tells the randomness of tasks that follow one another in a run apart; those without a name share it.
+    checked: learner -> what of it has to stay finite. fault: (the learner of one seed, when that or a metric did not)
+        -> what is not finite and what to try instead, for people.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Task(NamedTuple):
     finish_epoch: Callable[[Key, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
     ended: Callable[[PyTree], Array] | None = None
     stream: str = ""
+    checked: Callable[[PyTree], PyTree] = lambda learner: learner
+    fault: Callable[[PyTree], tuple[str, str]] = lambda learner: LOSS
 
     @property
     def steps(self) -> int:
@@ -51,7 +57,7 @@ class RunState(NamedTuple):
     step: int32, steps done. key: the run's key; the randomness of a step is a function of (key, step).
     sums: the step metrics summed since the epoch began (`Averaged` ones with their weight).
     history: {name: [epochs, ...]}, a row for every epoch.
-    failed: int32, the first step whose metrics or learner were not finite, -1 as long as there is none.
+    failed: int32, the first step after which metrics or learner were not finite, -1 as long as there is none.
     """
 
     step: Array
@@ -108,8 +114,12 @@ def advance(task: Task, run: RunState, data: PyTree, count: Array) -> RunState:
         failed = jnp.where((run.failed < 0) & ~_all_finite(metrics), run.step, run.failed)
         return run._replace(step=run.step + 1, learner=learner, sums=sums, failed=failed)
 
-    run = lax.fori_loop(0, count, one_step, run)
-    broken = (run.failed < 0) & ~_all_finite(run.learner)
+    return _checked(task, lax.fori_loop(0, count, one_step, run))
+
+
+def _checked(task: Task, run: RunState) -> RunState:
+    """Notes the step just taken where the learner is no longer finite."""
+    broken = (run.failed < 0) & ~_all_finite(task.checked(run.learner))
     return run._replace(failed=jnp.where(broken, run.step - 1, run.failed))
 
 
@@ -120,7 +130,7 @@ def finish_epoch(task: Task, run: RunState, data: PyTree) -> RunState:
     values = {**_means(run.sums, task.steps_per_epoch), **row}
     history = {name: run.history[name].at[epoch].set(value) for name, value in values.items()}
     sums = jax.tree.map(jnp.zeros_like, run.sums)
-    return run._replace(learner=learner, sums=sums, history=history)
+    return _checked(task, run._replace(learner=learner, sums=sums, history=history))
 
 
 def _means(sums: Mapping[str, Any], steps: int) -> dict[str, Array]:

@@ -1,0 +1,20 @@
+"""FairNAS on the bundled digits: a front of error and mult-adds.
+
+Command: python launch/search.py --config=configs/search/fairnas_digits.py --workdir=runs/fairnas_digits
+Expected time: About 4 minutes on two CPU cores, most of it compiling (estimated from shorter runs).
+Expected result: Not yet run in full (seed 0).
+"""
+
+from configs.search import common, spaces
+
+
+def get_config():
+    config = common.digits(spaces.FBNET_8)
+    config.method = common.fairnas()
+    config.method.rounds = 5
+    config.method.population = 20
+    config.method.calibrate = 64
+    config.epochs = 20
+    config.cost.name = "mult_adds"
+    config.cost.penalty = {"name": "relative", "weight": 0.02, "reference": 90_000}  # chooses on the front
+    return config

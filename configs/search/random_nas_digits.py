@@ -1,0 +1,17 @@
+"""Random search with weight sharing on the bundled digits.
+
+Command: python launch/search.py --config=configs/search/random_nas_digits.py --workdir=runs/random_nas_digits
+Expected time: About 4 minutes on two CPU cores, most of it compiling (estimated from shorter runs).
+Expected result: Not yet run in full (seed 0).
+"""
+
+from configs.search import common
+
+
+def get_config():
+    config = common.digits()
+    config.method = common.random_nas()
+    config.method.candidates = 60
+    config.method.finalists = 6
+    config.epochs = 20
+    return config

@@ -1,0 +1,18 @@
+"""All strategies on a table made of a formula: 3^6 architectures whose neighbouring choices depend on each other.
+
+Command: python launch/tabular.py --config=configs/tabular/toy.py --workdir=runs/tabular_toy
+Expected time: 1 minute
+Expected result: 1
+"""
+
+from configs.tabular import common
+
+SYNTHETIC = {"name": "synthetic", "choices": 6, "options": 3, "interactions": 0.5, "seed": 0}
+
+
+def get_config():
+    config = common.tabular("Which strategy finds the best of 729 architectures?", SYNTHETIC, common.STRATEGIES)
+    config.evaluations = 300
+    config.table.noise = 0.02
+    config.cost.update({"name": "column", "column": "cost"})
+    return config

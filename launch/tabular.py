@@ -1,0 +1,38 @@
+"""Runs search strategies against a table of true accuracies, thousands of repetitions at a time, and reports.
+
+Writes config.json, result.json, table.md, report.html and checkpoints/ into the working directory. The same command
+continues a run that was stopped or killed with the next strategy.
+"""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = "configs/tabular/toy.py"
+
+
+def run(config: Any, workdir: str) -> int:
+    """Runs or continues the searches of a config in `workdir`; returns the exit code."""
+    from jaxnas.core.cache import enable_compilation_cache
+    from jaxnas.tabular_experiment import run_tabular
+    from jaxnas.train.loop import Stopped
+
+    enable_compilation_cache()
+    try:
+        result = run_tabular(config, workdir)
+    except Stopped as stopped:
+        print(f"{stopped}; the same command continues it.", file=sys.stderr)
+        return 128 + signal.Signals[stopped.signal]
+    table = (Path(workdir) / "table.md").read_text(encoding="utf-8").strip()
+    print("\n".join(["", table, "", *result["notes"], f"report     {Path(workdir) / 'report.html'}"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from jaxnas.core.cli import Flag, main
+
+    workdir = Flag("the directory of the run, made if missing; one that holds a run is continued")
+    groups = ("space", "images", "table", "cost", "strategies")
+    sys.exit(main(run, description=__doc__ or "", flags={"workdir": workdir}, fields=groups, example=EXAMPLE))

@@ -1,0 +1,248 @@
+"""Whatever is drawn is legal, whoever draws it; against all architectures of small spaces."""
+
+import itertools
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.core.errors import UserError
+from jaxnas.spaces.cell import cell_space
+from jaxnas.spaces.product import product_space
+from jaxnas.spaces.space import encode, random
+from jaxnas.strategies.drawing import draw_legal, draw_new, draw_several, frequencies, legal, pick, prepared, randomly
+from jaxnas.strategies.evolution import ageing, evolution
+from jaxnas.strategies.halving import successive_halving
+from jaxnas.strategies.pareto import nsga2
+from jaxnas.strategies.random_search import random_search
+from jaxnas.strategies.seen import among
+from jaxnas.strategies.strategy import Problem, outcome_of
+
+CHAIN = product_space("chain", {"block": ("a", "b", "c")}, {"block": 5})  # 243 architectures
+CELLS = cell_space(2, ("none", "skip_connect", "max_pool_3x3"))
+ALL = np.asarray(list(itertools.product(range(3), repeat=5)), np.int32)
+rng = np.random.default_rng(0)
+WORTH, PRICE = rng.uniform(0, 1, (5, 3)).astype(np.float32), rng.uniform(0, 1, (5, 3)).astype(np.float32)
+PRICES = np.asarray(jax.vmap(lambda one: jnp.sum(PRICE * encode(CHAIN, {"block": one})["block"]))(jnp.asarray(ALL)))
+LIMIT = float(np.quantile(PRICES, 0.08))
+WITHOUT = {"block": np.asarray([[True, True, False]] * 2 + [[True] * 3] * 3)}
+
+
+def cost(gates):
+    return jnp.sum(PRICE * gates["block"])
+
+
+LIMITED = Problem(CHAIN, cost, LIMIT)
+MASKED = Problem(CHAIN, cost, float(np.quantile(PRICES, 0.2)), allowed=WITHOUT)
+
+
+def expected(problem):
+    """Which of ALL are legal, bool [243]."""
+    allowed = np.ones((5, 3), bool) if problem.allowed is None else problem.allowed["block"]
+    return (PRICES <= np.float32(problem.limit)) & np.all(allowed[np.arange(5), ALL], axis=1)
+
+
+@pytest.mark.parametrize("problem", [LIMITED, MASKED], ids=["limit", "limit and options"])
+def test_legal_is_within_the_limit_and_of_allowed_options(problem):
+    answers = jax.jit(jax.vmap(lambda one: legal(problem, {"block": one})))(ALL)
+    np.testing.assert_array_equal(answers, expected(problem))
+    assert 0.03 < np.mean(answers) < 0.2
+    least = prepared(problem)[1]["block"]
+    costs = np.where(expected(problem), PRICES, np.inf)
+    np.testing.assert_array_equal(least, ALL[np.argmin(costs)])
+
+
+def test_what_is_not_kept_in_a_cell_needs_no_permission():
+    """Identities only, on one edge pooling too: `none` is what becomes of the edges that are not kept."""
+    only = np.asarray([[False, True, False]] * 4 + [[False, True, True]])
+    problem, least = prepared(Problem(CELLS, allowed={"normal": only, "reduce": only}))
+    assert least["normal"].tolist() == [1, 1, 1, 1, 0]
+
+    def judged(key):
+        anything = random(CELLS, key)
+        return anything, legal(problem, anything), draw_legal(problem, randomly(problem.space), least, key)
+
+    anything, answers, drawn = jax.jit(jax.vmap(judged))(jax.random.split(jax.random.key(0), 3000))
+    pooled = np.stack([np.any(anything[part][:, :4] == 2, axis=1) for part in anything])
+    np.testing.assert_array_equal(answers, ~np.any(pooled, axis=0))
+    cells = {tuple(row) for row in np.asarray(drawn["normal"])}
+    assert cells == {(1, 1, *rest) for rest in ((1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 0, 2), (0, 1, 2))}
+
+
+def test_drawn_architectures_are_uniform_over_the_legal_ones():
+    """Chi-square at most 5 standard deviations up, of batches and of single ones."""
+    problem, least = prepared(MASKED)
+    count = int(expected(MASKED).sum())
+
+    def drawn(key):
+        one, other = jax.random.split(key)
+        several = draw_several(problem, randomly(problem.space), least, one, 10)
+        return several["block"], draw_legal(problem, randomly(problem.space), least, other)["block"]
+
+    several, single = jax.jit(jax.vmap(drawn))(jax.random.split(jax.random.key(1), 400))
+    for rows in (np.asarray(several).reshape(-1, 5), np.asarray(single)):
+        _, frequency = np.unique(rows, axis=0, return_counts=True)
+        assert len(frequency) == count
+        statistic = np.sum((frequency - len(rows) / count) ** 2) / (len(rows) / count)
+        assert statistic < count - 1 + 5 * np.sqrt(2 * (count - 1))
+
+
+def test_the_first_legal_proposal_else_the_fallback():
+    """The n-th batch of proposals has its own key, whether it is needed or not."""
+    problem, least = prepared(LIMITED)
+    key, propose = jax.random.key(2), randomly(CHAIN)
+    proposals = [
+        jax.vmap(propose)(jax.random.split(jax.random.fold_in(key, number), 3))["block"] for number in range(60)
+    ]
+    rows = [row for row in np.concatenate(proposals).tolist() if PRICES[ALL.tolist().index(row)] <= LIMIT]
+    drawn = draw_several(problem, propose, least, key, 3, tries=60)
+    assert drawn["block"].tolist() == rows[:3]
+    dear = jnp.asarray(ALL[np.argmax(PRICES)])
+    nothing = draw_several(problem, lambda key: {"block": dear}, least, key, 3, tries=4)
+    assert nothing["block"].tolist() == [least["block"].tolist()] * 3
+
+
+def test_a_limit_that_excludes_nothing_changes_nothing():
+    free, ample = Problem(CHAIN, cost), Problem(CHAIN, cost, float(PRICES.max()) + 1)
+    least, key = prepared(free)[1], jax.random.key(3)
+    one, other = (draw_several(problem, randomly(CHAIN), least, key, 8) for problem in (free, ample))
+    np.testing.assert_array_equal(one["block"], other["block"])
+
+
+def test_new_ones_are_not_known_and_not_repeated_until_all_are():
+    problem, least = prepared(LIMITED)
+    within = ALL[expected(LIMITED)]
+    count = len(within)
+    held = {"block": jnp.asarray(within)}
+
+    def drawn(key, known):
+        return draw_new(
+            problem,
+            randomly(CHAIN),
+            least,
+            key,
+            4,
+            lambda architectures: among(CHAIN, architectures, held, jnp.arange(count) < known),
+        )["block"]
+
+    several = jax.jit(jax.vmap(drawn, in_axes=(0, None)))
+    keys = jax.random.split(jax.random.key(4), 20)
+    for known, distinct in ((0, 4), (count - 6, 4), (count, None)):
+        for batch in np.asarray(several(keys, known)).tolist():
+            numbers = [within.tolist().index(row) for row in batch]  # all are legal
+            assert distinct is None or (len(set(numbers)) == 4 and min(numbers) >= known)
+
+
+def test_frequencies_are_those_of_the_architectures_that_count():
+    held = {"block": jnp.asarray(ALL[::7])}
+    counts = np.arange(len(ALL[::7])) % 3 == 0
+    found = frequencies(CHAIN, held, jnp.asarray(counts))["block"]
+    np.testing.assert_allclose(found, np.mean(np.eye(3)[ALL[::7][counts]], axis=0), rtol=1e-6)
+    everything = frequencies(CHAIN, held, jnp.zeros(len(counts), bool))["block"]
+    np.testing.assert_allclose(everything, np.mean(np.eye(3)[ALL[::7]], axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (Problem(CHAIN, cost, 0.01), r"limit of the cost is 0.01, which no architecture meets: .* cost \d.\d+ to \d"),
+        (LIMITED._replace(allowed={"block": np.zeros((5, 3), bool)}), "still allowed leave no architecture of the"),
+        (Problem(CHAIN, allowed={"block": np.eye(5, 3, dtype=bool)}), "still allowed leave no architecture of the"),
+    ],
+)
+def test_problems_without_an_architecture(problem, message):
+    with pytest.raises(UserError, match=message):
+        prepared(problem)
+
+
+# What is true of every search that draws by chance. A strategy is a row: how it is built, and how many rounds it plays.
+STRATEGIES = {
+    "random": (partial(random_search, batch=6), 3),
+    "halving": (partial(successive_halving, candidates=8, reduction=2, rungs=3), 16),
+    "evolution": (
+        partial(evolution, population=8, parents=3, mutants=3, crossovers=3, mutation_rate=0.3),
+        5,
+    ),
+    "evolution of mutants": (
+        partial(evolution, population=4, parents=4, mutants=4, crossovers=0, mutation_rate=0.3),
+        5,
+    ),
+    "ageing": (partial(ageing, population=6, sample=2, mutation_rate=0.2, batch=2), 8),
+    "nsga2": (partial(nsga2, population=6, mutation_rate=0.3, crossover_rate=0.8), 5),
+}
+
+
+def accuracy(architecture):
+    return jnp.sum(WORTH * encode(CHAIN, architecture)["block"])
+
+
+@cache
+def game(name):
+    """key -> of every round: what was proposed, what was known of it, and what the strategy then says."""
+    build, rounds = STRATEGIES[name]
+    strategy = build(MASKED)
+
+    def play(key):
+        def one(state, key):
+            ask, tell = jax.random.split(key)
+            proposal = strategy.ask(ask, state)
+            outcome = outcome_of(MASKED, proposal.architectures, jax.vmap(accuracy)(proposal.architectures))
+            state = strategy.tell(tell, state, proposal, outcome)
+            said = strategy.best(state), strategy.probabilities(state), strategy.metrics(state)
+            return state, (proposal, outcome, said)
+
+        state = strategy.init(key)
+        return jax.lax.scan(one, state, jax.random.split(key, rounds))[1], strategy.best(state)
+
+    return strategy, play
+
+
+@cache
+def games(name):
+    """Three repetitions as one program."""
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(game(name)[1]))(jax.random.split(jax.random.key(5), 3)))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_candidate_is_legal_in_every_round(name):
+    """As is what a strategy would derive, before the first round too; and it is the best of what was seen in full."""
+    (proposal, outcome, (best, probabilities, _)), first = games(name)
+    batch = game(name)[0].batch
+    within = {tuple(row) for row in ALL[expected(MASKED)].tolist()}
+    assert proposal.architectures["block"].shape == (3, STRATEGIES[name][1], batch, 5)
+    for rows in (proposal.architectures["block"], best["block"], first["block"]):
+        assert {tuple(row) for row in rows.reshape(-1, 5).tolist()} <= within
+    np.testing.assert_allclose(probabilities["block"].sum(axis=-1), 1.0, rtol=1e-5)
+    full = np.where(proposal.fidelity == 1, outcome.reward, -np.inf).max(axis=(1, 2))
+    derived = np.asarray([float(accuracy({"block": one})) for one in best["block"][:, -1]])
+    np.testing.assert_allclose(derived, full, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_repetitions_do_not_depend_on_one_another(name):
+    """A search by itself is bit for bit what it is among others, and as its key has it."""
+    alone = jax.jit(game(name)[1])(jax.random.split(jax.random.key(5), 3)[1])
+    jax.tree.map(lambda one, among_others: np.testing.assert_array_equal(one, among_others[1]), alone, games(name))
+    proposed = games(name)[0][0].architectures["block"]
+    assert not np.array_equal(proposed[0], proposed[1])
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_search_without_limit_starts_anywhere(name):
+    """The first proposals of searches without a limit are of all architectures, also of those beyond other limits."""
+    strategy = STRATEGIES[name][0](Problem(CHAIN, cost))
+    keys = jax.random.split(jax.random.key(6), 200)
+    ask = jax.jit(jax.vmap(lambda key: strategy.ask(key, strategy.init(key)).architectures))
+    rows = np.asarray(ask(keys)["block"]).reshape(-1, 5)
+    assert len(np.unique(rows, axis=0)) > 0.75 * len(ALL)
+
+
+def test_picking_keeps_the_order():
+    assert pick({"block": jnp.asarray(ALL)}, jnp.asarray([7, 3]))["block"].tolist() == ALL[[7, 3]].tolist()
+
+
+def test_a_batch_of_nothing():
+    with pytest.raises(UserError, match="batch is 0, but at least 1 architecture"):
+        random_search(LIMITED, batch=0)
