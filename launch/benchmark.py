@@ -1,8 +1,9 @@
 """Measures the speed of the project's programs on this machine and prints it as ratios from one run.
 
 Suites: supernet (the DARTS search network: cells, weight steps, architecture steps; about ten minutes on a CPU), lab
-(the estimators of gradients through signs, against what they replace; about two minutes) and methods (a step of every
-search method against a step of training one network of its space; about half an hour).
+(the estimators of gradients through signs, against what they replace; about two minutes), methods (a step of every
+search method against a step of training one network of its space; about forty minutes) and sampling (drawing, changing,
+pricing and judging architectures, and searches in tables; about five minutes).
 """
 
 import sys
@@ -14,17 +15,24 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
     """Runs a suite, prints its table, and writes the figures as JSON where `output` says."""
     import jax
 
+    from configs.search import spaces
     from configs.search.methods import search_configs
+    from jaxnas.architecture_speed import architecture_suite
     from jaxnas.core.errors import UserError, choose
     from jaxnas.evaluate.lab.speed import lab_suite
     from jaxnas.evaluate.speed import supernet_suite
     from jaxnas.method_speed import methods_suite
     from jaxnas.report import terminal
+    from jaxnas.sampling_speed import tabular_speed
     from jaxnas.train.workdir import write_json, write_text
 
     suites = {
         "supernet": (lambda: supernet_suite(sizes), terminal.show_supernet),
         "lab": (lab_suite, terminal.show_lab),
+        "sampling": (
+            lambda: architecture_suite(spaces.DARTS, spaces.NAS_BENCH_MACRO, sizes[0]) | {"tabular": tabular_speed()},
+            terminal.show_sampling,
+        ),
         "methods": (lambda: methods_suite(search_configs(), sizes[0]), terminal.show_methods),
     }
     measure, table = choose("suite", suite, suites)

@@ -14,7 +14,7 @@ def get_config():
     config.method.rounds = 5
     config.method.population = 20
     config.method.calibrate = 64
-    config.epochs = 20
+    config.epochs = 40
     config.cost.name = "mult_adds"
     config.cost.penalty = {"name": "relative", "weight": 0.02, "reference": 90_000}  # chooses on the front
     return config

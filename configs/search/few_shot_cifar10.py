@@ -3,7 +3,7 @@
 Command: python launch/search.py --config=configs/search/few_shot_cifar10.py --workdir=runs/few_shot_cifar10
 Expected time: 60 epochs of one path, then 60 of one path in each of three supernets; not yet measured, an accelerator
     is advisable.
-Expected result: Not yet run in full.
+Expected result: Not yet run in full; the best chain of NAS-Bench-Macro has 93.13 %.
 """
 
 from configs.search import common, spaces

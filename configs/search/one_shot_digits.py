@@ -12,5 +12,5 @@ def get_config():
     config = common.digits(spaces.NAS_BENCH_201_8)
     config.method = common.one_shot()
     config.method.candidates = 100
-    config.epochs = 20
+    config.epochs = 40
     return config

@@ -1,8 +1,8 @@
 """ProxylessNAS-R on the bundled digits, with MnasNet's reward of accuracy and mult-adds.
 
 Command: python launch/search.py --config=configs/search/proxylessnas_r_digits.py --workdir=runs/proxylessnas_r_digits
-Expected time: About 2 minutes on two CPU cores, most of it compiling (an estimate).
-Expected result: Not yet run in full (seed 0).
+Expected time: About 3 minutes on two CPU cores, most of it compiling (estimated from a run on a busy machine).
+Expected result: 90.0 % retrained at 108,416 mult-adds; a random architecture at 132,992 reaches 91.7 % (seed 0).
 """
 
 from configs.search import common, spaces

@@ -13,5 +13,5 @@ def get_config():
     config.method = common.random_nas()
     config.method.candidates = 60
     config.method.finalists = 6
-    config.epochs = 20
+    config.epochs = 60
     return config

@@ -17,7 +17,7 @@ def get_config():
     config.method.mutants = 10
     config.method.crossovers = 10
     config.method.calibrate = 64
-    config.epochs = 30
+    config.epochs = 100
     config.cost.name = "mult_adds"
     config.cost.limit = 90_000
     config.cost.penalty = {"name": "relative", "weight": 0.0, "reference": 90_000}  # the accuracy alone is the reward

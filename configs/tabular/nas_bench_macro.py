@@ -5,8 +5,9 @@ part of this project.
 
 Command: python launch/tabular.py --config=configs/tabular/nas_bench_macro.py --workdir=runs/tabular_macro
     --config.table.path=nas_bench_macro.csv
-Expected time: 1 minute
-Expected result: 1
+Expected time: 2.5 minutes of one CPU core, a minute of it for reinforce_lstm and half of it compiling.
+Expected result: Evolution, ageing, PPO and REINFORCE find a best chain, 93.13 %, in 99 to 100 % of the
+    repetitions, random search in 24 %; what REINFORCE and PPO derive is 0.15 points worse. See docs/tabular.md.
 """
 
 from configs.search import spaces

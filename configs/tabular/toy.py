@@ -1,8 +1,8 @@
 """All strategies on a table made of a formula: 3^6 architectures whose neighbouring choices depend on each other.
 
 Command: python launch/tabular.py --config=configs/tabular/toy.py --workdir=runs/tabular_toy
-Expected time: 1 minute
-Expected result: 1
+Expected time: 80 seconds of one CPU core, most of it compiling.
+Expected result: Evolution finds the best in all repetitions, random search in 34 %, PPO in 55 %.
 """
 
 from configs.tabular import common

@@ -55,15 +55,21 @@ def measure(name: str, function: Callable[..., Any], *arguments: Any, calls: int
     before = time.perf_counter()
     again.compile(backend.compiler_options())
     cached = time.perf_counter() - before
+    times = timed(program, *arguments, calls=calls)
+    memory = program.memory_analysis()
+    temp = int(memory.temp_size_in_bytes) if memory is not None else 0
+    return Measurement(name, traced - begin, compiled - traced, cached, min(times), max(times) / min(times), temp)
+
+
+def timed(program: Callable[..., Any], *arguments: Any, calls: int) -> list[float]:
+    """Seconds of each of some calls, after one that is not counted."""
     jax.block_until_ready(program(*arguments))
     times = []
     for _ in range(calls):
         start = time.perf_counter()
         jax.block_until_ready(program(*arguments))
         times.append(time.perf_counter() - start)
-    memory = program.memory_analysis()
-    temp = int(memory.temp_size_in_bytes) if memory is not None else 0
-    return Measurement(name, traced - begin, compiled - traced, cached, min(times), max(times) / min(times), temp)
+    return times
 
 
 def matrix_product_rate() -> float:

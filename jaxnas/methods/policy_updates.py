@@ -24,15 +24,13 @@ from jaxnas.spaces.space import encode
 from jaxnas.strategies.off_policy import (
     Replay,
     checked_correction,
-    effective_sample_size,
     empty_replay,
-    importance_weights,
-    recall,
     remember,
+    weighted_gradient,
+    with_recalled,
 )
 from jaxnas.strategies.off_policy import behaviour as behaviour_of
 from jaxnas.strategies.policy import Code, Policy, decoded
-from jaxnas.strategies.policy_gradient import policy_gradient, share
 from jaxnas.strategies.policy_search import Baseline, Behaviour, Samples, first_baseline, moved_baseline
 from jaxnas.strategies.strategy import Incumbent, better, no_incumbent
 
@@ -121,7 +119,7 @@ def learn_policy(
         earned, architectures = _rewarded(space, policy, reward, state, (codes, *watched), batches.valid)
         fresh = _samples(acting, state.logits, codes, earned.reward[: learning.samples])
         memory = memory._replace(baseline=first_baseline(memory.baseline, fresh))
-        samples = _with_past(named(key, "replay"), fresh, memory.replay, learning)
+        samples = with_recalled(named(key, "replay"), fresh, memory.replay, learning.replayed)
         gradient, sample_size = _descent(policy, state.logits, samples, memory.baseline, learning, regulariser)
         changes, logits_state = optimizer.update(gradient, state.logits_state, state.logits)
         metrics = {
@@ -166,12 +164,6 @@ def _samples(acting: Behaviour, parameters: PyTree, codes: Code, rewards: Array)
     return Samples(codes, log_mu, jnp.where(finite, rewards, 0.0), finite)
 
 
-def _with_past(key: Key, fresh: Samples, past: Replay, learning: Learning) -> Samples:
-    if not learning.replayed:
-        return fresh
-    return jax.tree.map(lambda *two: jnp.concatenate(two), fresh, recall(key, past, learning.replayed))
-
-
 def _descent(
     policy: Policy,
     parameters: PyTree,
@@ -181,21 +173,20 @@ def _descent(
     regulariser: Regulariser | None,
 ) -> tuple[PyTree, Array]:
     """The gradient to go down, and the effective sample size."""
-    log_pi = jax.vmap(lambda code: policy.log_probs(parameters, code))(samples.codes)
-    weights = importance_weights(log_pi, samples.log_mu, learning.correction, learning.clip, samples.counted)
-    gradient = policy_gradient(
+    gradient, sample_size = weighted_gradient(
         policy,
         parameters,
-        samples.codes,
-        samples.rewards - baseline.value,
-        weights * share(samples.counted),
+        samples,
+        baseline.value,
+        learning.correction,
+        learning.clip,
         learning.entropy_weight,
     )
     gradient = jax.tree.map(jnp.negative, gradient)
     if regulariser is not None:
         besides = jax.grad(lambda parameters: regulariser(policy, parameters, samples.codes))(parameters)
         gradient = jax.tree.map(jnp.add, gradient, besides)
-    return gradient, effective_sample_size(weights)
+    return gradient, sample_size
 
 
 def _experienced(

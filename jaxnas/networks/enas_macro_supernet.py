@@ -101,10 +101,12 @@ def enas_macro_supernet(
 ) -> Network:
     """The supernet over gates {"operations": [layers, operations], "skips": [layers · (layers - 1) / 2, 2]}.
 
-    channels: of all layers. paths: how many operations run in a layer, those of the largest gates; None for all.
-    bare_gates, recompute, calibrate: as for `networks.chain_supernet`. What a layer adds, see `skip_factors`.
+    channels: of all layers. paths: how many operations run in a layer, those of the largest gates; None for all. What a
+    layer adds, see `skip_factors`. recompute, calibrate: as for `networks.chain_supernet`. bare_gates changes nothing:
+    whatever reads a state normalises it, so that a constant added to it, which a bare gate is, has no gradient.
     Raises UserError for an odd number of channels and, when applied, for images that cannot be halved twice.
     """
+    del bare_gates
     check_channels(channels)
     statistics, few = leading(images.axis_name, calibrate), paths and min(paths, len(operations))
     branches = tuple(functools.partial(run_operation, name, statistics) for name in operations)

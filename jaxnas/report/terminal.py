@@ -61,3 +61,21 @@ def show_methods(figures: dict[str, Any]) -> None:
                 f"{row['compile_cached']:.1f}",
             )
         console.print(table)
+
+
+def show_sampling(figures: dict[str, Any]) -> None:
+    """Prints the figures of the sampling suite."""
+    table = Table(title=f"{figures['device']}, jax {figures['jax']}, batch {figures['batch_size']}")
+    for column in ("", "", "aim"):
+        table.add_column(column, justify="right" if table.columns else "left")
+    for name, rate in figures["rates"].items():
+        table.add_row(f"{name}: architectures of two cells a second", f"{rate:,.0f}", "1,000,000")
+    judging, deciding, tabular = (figures[name] for name in ("judging", "deciding", "tabular"))
+    table.add_row(f"judging {figures['population']} candidates, × one by one", f"{judging['ratio']:.2f}", "1.30")
+    for name in ("evolution", "reinforce"):
+        share = deciding[name] / deciding["step"]
+        table.add_row(f"{name}: a round without judging, of a weight step", f"{share:.1%}", "10 %")
+    table.add_row("tabular REINFORCE: updates a second", f"{tabular['search']:,.0f}", "")
+    table.add_row("the same, × a loop in NumPy", f"{tabular['times_numpy']:,.0f}", "100")
+    table.add_row("the same, × a loop of compiled updates", f"{tabular['times_jitted']:,.0f}", "")
+    Console(width=120).print(table)

@@ -18,7 +18,8 @@ from jaxnas.strategies.seen import repeated
 from jaxnas.strategies.strategy import Problem
 
 TRIES = 256  # proposals for every architecture that is to be legal
-EFFORT = 5  # legal proposals that are known already, for every architecture that is to be new
+# For every architecture that is to be new: proposals, and those of them that are legal but known already.
+NEW_TRIES, EFFORT = 64, 5
 STAND_IN, LEGAL, NEW = 0, 1, 2  # grades: the fallback, a legal proposal, one that is not known either
 
 Propose = Callable[[Key], Architecture]
@@ -133,12 +134,12 @@ def draw_new(
 ) -> Architecture:
     """Legal architectures {part: [count, choices]}, none that is known and none twice, as far as effort allows.
 
-    When count · EFFORT legal proposals were not new, or after count · TRIES proposals, random architectures are
-    proposed instead, as many; then those that are known are taken, if they are legal.
+    When count · EFFORT legal proposals were not new, or after count · NEW_TRIES proposals, random architectures are
+    proposed instead, as many; then legal ones that are known are taken, and the fallback for those that are missing.
     """
 
     def spent(pool: Pool, shares: int) -> Array:
-        return (pool.batches >= shares * TRIES) | (pool.repeats >= shares * EFFORT * count)
+        return (pool.batches >= shares * NEW_TRIES) | (pool.repeats >= shares * EFFORT * count)
 
     def unfinished(pool: Pool) -> Array:
         return jnp.any(pool.grades < NEW) & ~spent(pool, 2)

@@ -204,6 +204,35 @@ def recall(key: Key, replay: Replay, count: int) -> Samples:
     return jax.tree.map(lambda leaf: leaf[slots], replay.samples)
 
 
+def with_recalled(key: Key, fresh: Samples, replay: Replay, count: int) -> Samples:
+    """The new samples, followed by so many of those before them."""
+    if not count:
+        return fresh
+    return jax.tree.map(lambda *two: jnp.concatenate(two), fresh, recall(key, replay, count))
+
+
+def weighted_gradient(
+    policy: Policy,
+    parameters: PyTree,
+    samples: Samples,
+    baseline: Array,
+    correction: str,
+    clip: float,
+    entropy_weight: float,
+) -> tuple[PyTree, Array]:
+    """The gradient of a policy, to ascend, from samples of any behaviours, and their effective number.
+
+    correction, clip: see `importance_weights`. entropy_weight: see `policy_gradient`.
+    """
+    log_pi = jax.vmap(policy.log_probs, in_axes=(None, 0))(parameters, samples.codes)
+    weights = importance_weights(log_pi, samples.log_mu, correction, clip, samples.counted)
+    advantages = samples.rewards - baseline
+    gradient = policy_gradient(
+        policy, parameters, samples.codes, advantages, weights * share(samples.counted), entropy_weight
+    )
+    return gradient, effective_sample_size(weights)
+
+
 def off_policy(
     problem: Problem,
     policy: Policy,
@@ -234,29 +263,19 @@ def off_policy(
     check_setting("replayed", replayed, 0 <= replayed <= replay, f"from 0 to replay, which is {replay}")
     checked_correction(correction, clip)
     optimizer = ascent(learning_rate, gradient_clip)
-    log_probs = jax.vmap(policy.log_probs, in_axes=(None, 0))
 
     def memory(parameters: PyTree) -> tuple[PyTree, Replay]:
         return optimizer.init(parameters), empty_replay(replay, policy.mode(parameters))
 
     def learn(key: Key, state: PolicyState, fresh: Samples) -> Learned:
         optimizer_state, past = state.memory
-        samples = fresh
-        if replayed:
-            samples = jax.tree.map(lambda *two: jnp.concatenate(two), fresh, recall(key, past, replayed))
-        log_pi = log_probs(state.parameters, samples.codes)
-        weights = importance_weights(log_pi, samples.log_mu, correction, clip, samples.counted)
-        gradient = policy_gradient(
-            policy,
-            state.parameters,
-            samples.codes,
-            samples.rewards - state.baseline.value,
-            weights * share(samples.counted),
-            entropy_weight,
+        samples = with_recalled(key, fresh, past, replayed)
+        gradient, sample_size = weighted_gradient(
+            policy, state.parameters, samples, state.baseline.value, correction, clip, entropy_weight
         )
         parameters, optimizer_state = climb(optimizer, gradient, optimizer_state, state.parameters)
         past = remember(past, fresh) if replay else past
-        return Learned(parameters, (optimizer_state, past), effective_sample_size(weights))
+        return Learned(parameters, (optimizer_state, past), sample_size)
 
     return search_by_policy(
         problem,

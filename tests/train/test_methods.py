@@ -19,7 +19,7 @@ from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Images
 from jaxnas.search.splitting import Members
 from jaxnas.spaces.cell import cell_space
-from jaxnas.spaces.space import encode
+from jaxnas.spaces.space import encode, random
 from jaxnas.train.parallel import Devices, check_devices, compile_program, init_over_seeds, over_seeds
 from jaxnas.train.search_task import SearchData, search_task
 from jaxnas.train.task import advance, finish_epoch, init_run, rehearse
@@ -359,6 +359,21 @@ def test_seeds_are_the_same_alone_in_a_loop_and_in_a_batch(alone):
     for name in ("train_loss", "logits_loss"):
         np.testing.assert_allclose(actual.sums[name], expected.sums[name], rtol=1e-3)
     chex.assert_trees_all_close(actual.learner.params, expected.learner.params, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_calibrated_predictions_depend_on_no_other_image(space):
+    """With the first three images held; these are answered as if they were the whole batch."""
+    family = SPACES[space](Images(4, 4, 1, CLASSES))
+    calibrated, plain = (jax.jit(family.supernet(paths=1, **own).apply) for own in ({"calibrate": 3}, {}))
+    params = family.supernet(paths=1).init(jax.random.key(0))
+    gates = encode(family.space, random(family.space, jax.random.key(4)))
+    images = jax.random.normal(jax.random.key(1), (6, 4, 4, 1))
+    answers = calibrated(params, gates, images)
+    others = calibrated(params, gates, images.at[4].multiply(9.0))
+    np.testing.assert_allclose(others[jnp.asarray([0, 1, 2, 3, 5])], answers[jnp.asarray([0, 1, 2, 3, 5])], rtol=1e-5)
+    np.testing.assert_allclose(answers[:3], plain(params, gates, images[:3]), rtol=1e-3, atol=1e-4)
+    assert not np.allclose(others[4], answers[4], rtol=1e-3)
 
 
 def test_gdas_touches_exactly_the_weights_that_were_drawn():
