@@ -260,7 +260,7 @@ def superkernel_supernet(
         of_size = gates[RESOLUTION][0]
         if paths:
             return run_paths(sizes, min(paths, len(sizes)), False, batch, (params, gates), of_size)
-        outputs = (gate * run(batch, (params, gates)) for gate, run in zip(of_size, sizes, strict=True))
-        return functools.reduce(jnp.add, outputs)
+        outputs = [run_at(size, batch, (params, gates)) for size in plan.resolutions]
+        return functools.reduce(jnp.add, (gate * output for gate, output in zip(of_size, outputs, strict=True)))
 
     return Network(base.init, apply, base.active, functools.partial(importance, plan))
