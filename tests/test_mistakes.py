@@ -147,6 +147,8 @@ def test_a_number_out_of_its_limits(field, value, limit, data, tmp_path, capsys)
         ("composed", "method__sampler", "gumbel", "unknown sampler 'gumbel'; did you mean 'gumbel_softmax'?"),
         ("composed", "method__estimator", "reinforce", "unknown estimator 'reinforce'"),
         ("pc_darts", "method__warmup_epochs", 3, "method.warmup_epochs is 3, but the search has 3 epochs, of which"),
+        ("off_policy", "cost__penalty__name", "relative", "the penalty 'relative' is for losses, and the method"),
+        ("off_policy", "method__stage_exponents", "(0.1,0.1)", "method.stage_exponents[0] must be at most 0"),
         (
             "random",
             "cost__name",

@@ -1,8 +1,8 @@
 """The progressive off-policy search on the bundled digits; docs/progressive.md asks its questions with this config.
 
 Command: python launch/search.py --config=configs/search/off_policy_digits.py --workdir=runs/off_policy_digits
-Expected time: About 8 minutes on two CPU cores, most of it compiling its 2 stages (an estimate).
-Expected result: Not yet run in full (seed 0).
+Expected time: About 5 minutes on two CPU cores, most of it compiling its 2 stages (estimated from a busy machine).
+Expected result: 96.7 % retrained with 32,610 parameters; a random cell with 32,538 reaches 98.6 % (seed 0).
 """
 
 from configs.search import common, spaces
