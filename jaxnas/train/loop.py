@@ -161,7 +161,7 @@ def _loop(
                 row = _epoch_row(run, step // task.steps_per_epoch - 1, around.seeds)
                 score = row.get("search_accuracy")
                 around.log.write(first_step + step, {f"{task.name}/{name}": value for name, value in row.items()})
-            progress.update(step, {name: row[name] for name in SHOWN if name in row})
+            progress.update(step, {name: row[name] for name in SHOWN if math.isfinite(row.get(name, math.nan))})
             seconds["run"] += time.perf_counter() - begin
             overdue = time.perf_counter() - saved_at >= around.cadence.every_seconds
             on_the_step = around.cadence.every_steps > 0 and step % around.cadence.every_steps == 0

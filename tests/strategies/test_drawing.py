@@ -27,7 +27,7 @@ rng = np.random.default_rng(0)
 WORTH, PRICE = rng.uniform(0, 1, (5, 3)).astype(np.float32), rng.uniform(0, 1, (5, 3)).astype(np.float32)
 PRICES = np.asarray(jax.vmap(lambda one: jnp.sum(PRICE * encode(CHAIN, {"block": one})["block"]))(jnp.asarray(ALL)))
 LIMIT = float(np.quantile(PRICES, 0.08))
-WITHOUT = {"block": np.asarray([[True, True, False]] * 2 + [[True] * 3] * 3)}
+WITHOUT = {"block": jnp.asarray([[True, True, False]] * 2 + [[True] * 3] * 3)}
 
 
 def cost(gates):
@@ -40,7 +40,7 @@ MASKED = Problem(CHAIN, cost, float(np.quantile(PRICES, 0.2)), allowed=WITHOUT)
 
 def expected(problem):
     """Which of ALL are legal, bool [243]."""
-    allowed = np.ones((5, 3), bool) if problem.allowed is None else problem.allowed["block"]
+    allowed = np.ones((5, 3), bool) if problem.allowed is None else np.asarray(problem.allowed["block"])
     return np.less_equal(PRICES, np.float32(problem.limit)) & np.all(allowed[np.arange(5), ALL], axis=1)
 
 
@@ -56,7 +56,7 @@ def test_legal_is_within_the_limit_and_of_allowed_options(problem):
 
 def test_what_is_not_kept_in_a_cell_needs_no_permission():
     """Identities only, on one edge pooling too: `none` is what becomes of the edges that are not kept."""
-    only = np.asarray([[False, True, False]] * 4 + [[False, True, True]])
+    only = jnp.asarray([[False, True, False]] * 4 + [[False, True, True]])
     problem, least = prepared(Problem(CELLS, allowed={"normal": only, "reduce": only}))
     assert least["normal"].tolist() == [1, 1, 1, 1, 0]
 
@@ -147,8 +147,8 @@ def test_frequencies_are_those_of_the_architectures_that_count():
     ("problem", "message"),
     [
         (Problem(CHAIN, cost, 0.01), r"limit of the cost is 0.01, which no architecture meets: .* cost \d.\d+ to \d"),
-        (LIMITED._replace(allowed={"block": np.zeros((5, 3), bool)}), "still allowed leave no architecture of the"),
-        (Problem(CHAIN, allowed={"block": np.eye(5, 3, dtype=bool)}), "still allowed leave no architecture of the"),
+        (LIMITED._replace(allowed={"block": jnp.zeros((5, 3), bool)}), "still allowed leave no architecture of the"),
+        (Problem(CHAIN, allowed={"block": jnp.eye(5, 3, dtype=bool)}), "still allowed leave no architecture of the"),
     ],
 )
 def test_problems_without_an_architecture(problem, message):

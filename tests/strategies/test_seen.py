@@ -93,7 +93,7 @@ def test_architectures_that_differ_in_one_choice_are_different():
 
 def test_repeated_and_among():
     batch = drawn(SMALL, 3, 30)
-    counts = np.random.default_rng(4).uniform(size=30) < 0.5
+    counts = jnp.asarray(np.random.default_rng(4).uniform(size=30) < 0.5)
     listed = rows(batch)
     expected = [any(counts[n] and listed[n] == row for n in range(at)) for at, row in enumerate(listed)]
     assert repeated(SMALL, batch, counts).tolist() == expected
