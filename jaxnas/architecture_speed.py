@@ -12,9 +12,9 @@ from jaxnas.evaluate.speed import CLASSES, SIZE, measure, timed
 from jaxnas.layers.backend import compiler_options
 from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Family, Images
-from jaxnas.relax.paths import uniform_paths
 from jaxnas.search import optimizers
 from jaxnas.search.objectives import Batches, SearchState, classification
+from jaxnas.search.paths import uniform_paths
 from jaxnas.search.updates import learn_weights
 from jaxnas.spaces.space import crossover, encode, mutate, random
 from jaxnas.strategies.evolution import evolution

@@ -10,8 +10,8 @@ from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture, Array, Averaged, Key, Metrics, Params, PyTree, Space
 from jaxnas.methods.method import Method, Setup, Stage, Weights
 from jaxnas.methods.sampled import Evolution, decision_stage, problem_of, supernet_stage
-from jaxnas.relax.paths import uniform_paths
 from jaxnas.search.objectives import Batches, SearchState, classification
+from jaxnas.search.paths import uniform_paths
 from jaxnas.search.splitting import Members, disagreements, learn_members, most_options, split_supernet
 from jaxnas.search.updates import Update, alternating
 from jaxnas.spaces.space import encode, random

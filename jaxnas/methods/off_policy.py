@@ -116,9 +116,7 @@ def off_policy(
             price=prices[number] if prices else None,
             code_of=_acting(setup.space, learning, warmup_epochs * setup.steps_per_epoch),
             derive=lambda state: restricted_skips(setup.space, scores(state), skips),
-            variants=(lambda state: skip_variants(setup.space, scores(state)))
-            if "normal" in setup.space.shapes
-            else None,
+            variants=variants if "normal" in setup.space.shapes else None,
             initial=lambda key: initial_logits(setup.space.shapes, key),  # ties are broken for "argmax"
             warmup_epochs=warmup_epochs,
         )

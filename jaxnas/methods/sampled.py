@@ -18,9 +18,9 @@ from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture, Array, Averaged, Key, Network, Params, PyTree, Space
 from jaxnas.costs.constraints import attainable
 from jaxnas.methods.method import Judge, Method, Setup, Stage, Weights, relaxation
-from jaxnas.relax.paths import cost_uniform_paths, dropped_paths, uniform_paths
 from jaxnas.search.fair import learn_fairly, untrained
 from jaxnas.search.objectives import SearchState, classification
+from jaxnas.search.paths import cost_uniform_paths, dropped_paths, uniform_paths
 from jaxnas.search.updates import Update, alternating, learn_weights
 from jaxnas.spaces.space import encode
 from jaxnas.strategies.evolution import evolution
@@ -78,7 +78,7 @@ def one_shot(setup: Setup, weights: Weights, *, dropout: float, candidates: int,
     """One-Shot (Bender et al. 2018): all options train at once, more and more of them dropped; then random search.
 
     dropout: the chance that all options of a choice would be dropped, rising linearly from 0 over the training (see
-        `relax.paths.dropped_paths`). Weights of what was dropped do not decay. candidates: random architectures that
+        `search.paths.dropped_paths`). Weights of what was dropped do not decay. candidates: random architectures that
         are judged; the best is derived. calibrate: see `spos`.
     """
     network = setup.network()

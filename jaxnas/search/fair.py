@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxnas.core.types import Array, Gates, PyTree, Space
-from jaxnas.relax.paths import fair_paths
 from jaxnas.search.objectives import Loss, Mean
+from jaxnas.search.paths import fair_paths
 from jaxnas.search.updates import Update
 
 
@@ -27,7 +27,7 @@ def learn_fairly(
     """One optimizer step of the weights on the sum of the gradients of `paths` fair paths (Chu et al. 2019, alg. 1).
 
     All of them are taken at the same weights, on the same training batch. `state.memory` counts how often each option
-    was trained (see `untrained`), equally after every step: see `relax.paths.fair_paths`.
+    was trained (see `untrained`), equally after every step: see `search.paths.fair_paths`.
     active: gates -> which weights took part; the optimizer is told of those that did in any of the paths.
     """
 

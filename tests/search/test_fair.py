@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from jaxnas.core.types import Batch, Network
-from jaxnas.relax.paths import fair_paths
 from jaxnas.search.fair import learn_fairly, untrained
 from jaxnas.search.objectives import Batches, SearchState, classification
 from jaxnas.search.optimizers import skip_inactive
+from jaxnas.search.paths import fair_paths
 from jaxnas.spaces.product import product_space
 
 ALLOWED = {"kinds": np.asarray([[1, 1, 1], [1, 0, 1]], bool)}

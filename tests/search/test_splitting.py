@@ -11,9 +11,9 @@ import pytest
 from jaxnas.core.keys import named
 from jaxnas.core.types import Batch
 from jaxnas.relax.categorical import masked
-from jaxnas.relax.paths import uniform_paths
 from jaxnas.search import optimizers
 from jaxnas.search.objectives import Batches, SearchState
+from jaxnas.search.paths import uniform_paths
 from jaxnas.search.splitting import Split, disagreements, learn_members, most_options, split_supernet
 from jaxnas.spaces.product import product_space
 from jaxnas.spaces.space import encode

@@ -13,6 +13,7 @@ import optax
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture, Array, Draw, Gates, Key, Logits, Sampler, Space
 from jaxnas.relax.categorical import EXCLUDED
+from jaxnas.spaces.space import encode
 
 
 def uniform_paths(space: Space) -> Sampler:
@@ -43,7 +44,7 @@ def cost_uniform_paths(
         several = jax.vmap(lambda key: _uniform(space, key, logits))(
             jax.random.split(named(key, "architectures"), tries)
         )
-        costs = jax.vmap(lambda one: cost(_one_hot(space, one)))(several)
+        costs = jax.vmap(lambda one: cost(encode(space, one)))(several)
         width = (high - low) / bins
         start = low + width * jax.random.randint(named(key, "bin"), (), 0, bins)
         within = (costs >= start) & (costs <= start + width)
@@ -118,12 +119,8 @@ def _uniform(space: Space, key: Key, logits: Logits) -> Architecture:
     )
 
 
-def _one_hot(space: Space, architecture: Architecture) -> Gates:
-    return {part: jax.nn.one_hot(architecture[part], options) for part, (_, options) in space.shapes.items()}
-
-
 def _draw(space: Space, architecture: Architecture, logits: Logits) -> Draw:
-    return Draw(_one_hot(space, architecture), architecture, _log_prob(logits))
+    return Draw(encode(space, architecture), architecture, _log_prob(logits))
 
 
 def _log_prob(logits: Logits) -> Array:

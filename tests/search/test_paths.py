@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from jaxnas.relax.categorical import EXCLUDED, masked
-from jaxnas.relax.paths import cost_uniform_paths, dropped_paths, fair_paths, uniform_paths
+from jaxnas.search.paths import cost_uniform_paths, dropped_paths, fair_paths, uniform_paths
 from jaxnas.spaces.cell import cell_space
 from jaxnas.spaces.product import product_space
 
