@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnas.core.errors import UserError, choose, unknown
+from jaxnas.core.errors import Stopped, UserError, choose, unknown
 from jaxnas.core.threads import in_order
 from jaxnas.evaluate.lab.experiments import EXPERIMENTS
 from jaxnas.evaluate.lab.findings import Cell, Experiment, Findings
@@ -20,7 +20,6 @@ from jaxnas.limits import Config, check_lab_fields
 from jaxnas.report.lab_page import LabRecord, write_lab_report
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog, Progress
-from jaxnas.train.loop import Stopped
 from jaxnas.train.parallel import check_platform
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.workdir import ENTRIES, Workdir, begin, prepare, write_json

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.core.errors import UserError, choose, unknown
+from jaxnas.core.errors import Stopped, UserError, choose, unknown
 from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Gates, Space
 from jaxnas.costs.penalties import reward_power
@@ -38,7 +38,6 @@ from jaxnas.report.tabular import markdown_tabular, write_tabular
 from jaxnas.strategies import POLICIES, STRATEGIES
 from jaxnas.strategies.policy import Policy
 from jaxnas.strategies.strategy import Problem, Strategy
-from jaxnas.train.loop import Stopped
 from jaxnas.train.parallel import check_platform
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.workdir import Workdir, begin, prepare, read_json, write_json, write_text

@@ -4,7 +4,6 @@ Writes config.json, result.json, table.md and report.html into the working direc
 its own there. The same command continues a comparison that was stopped or killed.
 """
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,15 @@ from typing import Any
 EXAMPLE = "configs/compare/digits.py"
 
 
-def run(config: Any, workdir: str) -> int:
-    """Runs or continues the comparison of a config in `workdir`; returns the exit code."""
+def run(config: Any, workdir: str) -> None:
+    """Runs or continues the comparison of a config in `workdir`, and prints what it found."""
     from jaxnas.comparison import compare
     from jaxnas.core.cache import enable_compilation_cache
-    from jaxnas.train.loop import Stopped
 
     enable_compilation_cache()
-    try:
-        result = compare(config, workdir)
-    except Stopped as stopped:
-        print(f"{stopped}; the same command continues it.", file=sys.stderr)
-        return 128 + signal.Signals[stopped.signal]
+    result = compare(config, workdir)
     table = (Path(workdir) / "table.md").read_text(encoding="utf-8").strip()
     print("\n".join(["", table, "", *result["notes"], f"report     {Path(workdir) / 'report.html'}"]))
-    return 0
 
 
 if __name__ == "__main__":

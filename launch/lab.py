@@ -5,7 +5,6 @@ The same command continues a run that was stopped or killed. --config.small=True
 """
 
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ from typing import Any
 EXAMPLE = "configs/lab/quick_check.py"
 
 
-def run(config: Any, workdir: str) -> int:
-    """Runs or continues the experiment of a config in `workdir`; returns the exit code."""
+def run(config: Any, workdir: str) -> None:
+    """Runs or continues the experiment of a config in `workdir`, and prints what it found."""
     from jaxnas.core.cache import enable_compilation_cache
     from jaxnas.core.errors import UserError
     from jaxnas.lab_experiment import run_lab
-    from jaxnas.train.loop import Stopped
 
     for given in re.findall(r"--?config\.settings\.(\w+)", " ".join(sys.argv[1:])):
         if config.small and given in config.when_small:
@@ -26,13 +24,8 @@ def run(config: Any, workdir: str) -> int:
                 f"settings.{given} does not count with small=True; give --config.when_small.{given} instead."
             )
     enable_compilation_cache()
-    try:
-        result = run_lab(config, workdir)
-    except Stopped as stopped:
-        print(f"{stopped}; the same command continues it.", file=sys.stderr)
-        return 128 + signal.Signals[stopped.signal]
+    result = run_lab(config, workdir)
     print("\n".join(["", *result["sentences"], f"report     {Path(workdir) / 'report.html'}"]))
-    return 0
 
 
 if __name__ == "__main__":

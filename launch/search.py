@@ -4,26 +4,19 @@ Writes config.json, metrics.jsonl, tensorboard/, checkpoints/, result.json and r
 The same command continues a run that was stopped or killed.
 """
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 
-def run(config: Any, workdir: str) -> int:
-    """Runs or continues the search of a config in `workdir`; returns the exit code."""
+def run(config: Any, workdir: str) -> None:
+    """Runs or continues the search of a config in `workdir`, and prints what it found."""
     from jaxnas.core.cache import enable_compilation_cache
     from jaxnas.experiment import search
-    from jaxnas.train.loop import Stopped
 
     enable_compilation_cache()
-    try:
-        result = search(config, workdir)
-    except Stopped as stopped:
-        print(f"{stopped}; the same command continues it.", file=sys.stderr)
-        return 128 + signal.Signals[stopped.signal]
+    result = search(config, workdir)
     print(summary(result, workdir))
-    return 0
 
 
 def summary(result: Any, workdir: str) -> str:

@@ -4,7 +4,6 @@ Writes config.json, result.json, table.md, report.html and checkpoints/ into the
 continues a run that was stopped or killed with the next strategy.
 """
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,15 @@ from typing import Any
 EXAMPLE = "configs/tabular/toy.py"
 
 
-def run(config: Any, workdir: str) -> int:
-    """Runs or continues the searches of a config in `workdir`; returns the exit code."""
+def run(config: Any, workdir: str) -> None:
+    """Runs or continues the searches of a config in `workdir`, and prints what it found."""
     from jaxnas.core.cache import enable_compilation_cache
     from jaxnas.tabular_experiment import run_tabular
-    from jaxnas.train.loop import Stopped
 
     enable_compilation_cache()
-    try:
-        result = run_tabular(config, workdir)
-    except Stopped as stopped:
-        print(f"{stopped}; the same command continues it.", file=sys.stderr)
-        return 128 + signal.Signals[stopped.signal]
+    result = run_tabular(config, workdir)
     table = (Path(workdir) / "table.md").read_text(encoding="utf-8").strip()
     print("\n".join(["", table, "", *result["notes"], f"report     {Path(workdir) / 'report.html'}"]))
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from configs.search import common, spaces
 from jaxnas import comparison as module
 from jaxnas import examination
 from jaxnas.comparison import RANDOM_ROW, compare, searches
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import Stopped, UserError
 from jaxnas.limits import check_fields
-from jaxnas.train.loop import Stopped
 from tests.tiny_run import write_data
 
 ROOT = Path(__file__).resolve().parents[1]

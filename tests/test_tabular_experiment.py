@@ -13,14 +13,13 @@ from ml_collections import ConfigDict
 from configs.search import spaces
 from configs.tabular import common
 from jaxnas import tabular_experiment as module
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import Stopped, UserError
 from jaxnas.evaluate.synthetic import synthetic_table
 from jaxnas.evaluate.tabular import column
 from jaxnas.evaluate.tabular_search import judge
 from jaxnas.report.tabular import markdown_tabular, render_tabular
 from jaxnas.strategies import STRATEGIES
 from jaxnas.tabular_experiment import make_setting, run_tabular
-from jaxnas.train.loop import Stopped
 from tests.report.parsed_page import Page, assert_self_contained
 
 ROOT = Path(__file__).resolve().parents[1]

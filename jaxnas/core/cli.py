@@ -7,17 +7,18 @@ and mistakes are answered at once; a launcher should import what it runs only wh
 import difflib
 import re
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxnas.core.errors import UserError, unknown
+from jaxnas.core.errors import Stopped, UserError, unknown
 
 if TYPE_CHECKING:
     from absl.flags import FlagValues
 
-USER_ERROR, INTERRUPTED = 2, 130  # exit codes
+USER_ERROR, INTERRUPTED, SIGNALLED = 2, 130, 128  # exit codes; the number of the signal is added to the last
 EXAMPLE = "configs/search/darts_digits.py"
 
 
@@ -46,7 +47,7 @@ def main(
     example: a config file to name where none was given.
     arguments: the command line with the program's name first, that of the process by default.
     A UserError, from parsing or from running, is written to standard error as one sentence and gives exit code 2; an
-    interruption from the keyboard gives 130.
+    interruption from the keyboard gives 130, and a run that was stopped by a signal and saved 128 + its number.
     """
     arguments = list(sys.argv if arguments is None else arguments)
     flags = flags or {}
@@ -63,6 +64,9 @@ def main(
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return USER_ERROR
+    except Stopped as stopped:
+        print(f"{stopped}; the same command continues it.", file=sys.stderr)
+        return SIGNALLED + signal.Signals[stopped.signal]
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -14,6 +14,14 @@ class UserError(ValueError):
     """A mistake that the user can mend; its text is the one sentence to show, without a traceback."""
 
 
+class Stopped(Exception):
+    """The run was asked to stop by a signal, such as "SIGTERM", and its state is saved. The text says where."""
+
+    def __init__(self, signal: str, where: str) -> None:
+        super().__init__(f"{signal}: stopped {where}, saved")
+        self.signal = signal
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     """Builds the error for a name that is not among `known`, suggesting the nearest one."""
     names = sorted(known)

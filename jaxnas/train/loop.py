@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import Stopped, UserError
 from jaxnas.core.types import PyTree
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog, Progress
@@ -39,14 +39,6 @@ class Surroundings(NamedTuple):
     cadence: Cadence
     log: MetricLog
     stop: StopRequest
-
-
-class Stopped(Exception):
-    """The run was asked to stop by a signal, such as "SIGTERM", and its state is saved. The text says where."""
-
-    def __init__(self, signal: str, where: str) -> None:
-        super().__init__(f"{signal}: stopped {where}, saved")
-        self.signal = signal
 
 
 class Outcome(NamedTuple):

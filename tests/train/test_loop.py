@@ -1,10 +1,11 @@
 import jax.numpy as jnp
 import pytest
 
+from jaxnas.core.errors import Stopped
 from jaxnas.core.types import Averaged
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog
-from jaxnas.train.loop import Cadence, Stopped, Surroundings, train
+from jaxnas.train.loop import Cadence, Surroundings, train
 from jaxnas.train.parallel import Devices
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import Task, rehearse
