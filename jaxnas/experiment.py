@@ -16,10 +16,12 @@ from jaxnas import __version__
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture, Array
 from jaxnas.costs.constraints import derive_within
-from jaxnas.costs.counting import network_cost
+from jaxnas.costs.counting import Cost, network_cost
+from jaxnas.costs.terms import bit_operations, exact_figure
 from jaxnas.evaluate.retrain import TrainingData, accuracy_on, evaluate
 from jaxnas.evaluate.tabular import column, true_history, true_values
 from jaxnas.limits import Config
+from jaxnas.networks.family import Images
 from jaxnas.plan import Plan, Truth, plan
 from jaxnas.report.page import write_report
 from jaxnas.report.record import RunRecord
@@ -119,7 +121,7 @@ def _run(session: Session) -> Mapping[str, Any]:
         found={part: np.asarray(values) for part, values in found.items()},
         true={} if made.truth is None else {"accuracy": true_history(made.truth.table, history, *made.truth[1:])},
         table={} if made.truth is None else _table_levels(made.truth),
-        cost_unit="ms" if made.price is not None and made.price.unit == "ms" else "",
+        cost_unit="" if made.price is None or made.config["cost"]["name"] in Cost._fields else made.price.unit,
         retraining={
             kind: _stacked([one.history for one in entries])
             for kind, entries in trained.items()
@@ -223,6 +225,9 @@ def train_architecture(session: Session, architecture: Architecture, seed: int, 
         table, metric, scale = made.truth
         true = float(true_values(table, {p: np.asarray(a) for p, a in architecture.items()}, metric, scale))
         entry["true_accuracy"] = true if np.isfinite(true) else None  # the table may not list it
+    if made.config["cost"]["name"] == "bit_operations":
+        images = Images(*image_shape, classes=len(made.dataset.class_names))
+        entry["cost"] |= {"bit_operations": exact_figure(made.family, images, architecture, bit_operations)}
     if made.price is not None and made.price.unit == "ms":
         entry["cost"] = entry["cost"] | {"latency_ms": float(made.price.cost(encode(made.space, architecture)))}
     if made.recipe.epochs == 0:

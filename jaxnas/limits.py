@@ -154,6 +154,8 @@ METHOD_FIELDS = {
     "method.single_level": FLAG,
     "method.candidates": _integer(_at_least(1)),
     "method.finalists": _integer(_at_least(1)),
+    "method.reduction": _integer(_at_least(2)),
+    "method.rungs": _integer(_at_least(1)),
     "method.dropout": _number(BELOW_ONE),
     "method.rounds": _integer(_at_least(1)),
     "method.population": _integer(_at_least(1)),

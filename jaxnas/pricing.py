@@ -1,5 +1,6 @@
 """The group `config.cost` made into what a search counts: a cost, how it enters the loss, and the most it may be."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from jaxnas.core.errors import UserError, choose
 from jaxnas.costs.constraints import attainable
 from jaxnas.costs.latency import latency_cost, read_latency_table
 from jaxnas.costs.penalties import PENALTIES, Penalty, check_logarithm, reward_power
-from jaxnas.costs.terms import ExpectedCost, mult_adds_cost, params_cost
+from jaxnas.costs.terms import COUNTED, ExpectedCost
 from jaxnas.limits import Config
 from jaxnas.methods import REWARDED, UNPRICED
 from jaxnas.networks.family import Family, Images
@@ -61,13 +62,18 @@ def _cost(config: Config, family: Family, images: Images) -> tuple[ExpectedCost 
     """gates -> the expected cost, and its unit."""
     costs: Mapping[str, Callable[[], tuple[ExpectedCost | None, str]]] = {
         "none": lambda: (None, ""),
-        "params": lambda: (params_cost(family, images), "parameters"),
-        "mult_adds": lambda: (mult_adds_cost(family, images), "mult-adds"),
+        **{name: functools.partial(_counted, family, images, *row) for name, row in COUNTED.items()},
         "latency": lambda: (latency_cost(family, images, read_latency_table(config.cost.table)), "ms"),
     }
     if config.cost.name == "latency" and not config.cost.table:
         raise UserError("cost.name is 'latency', which needs cost.table, a file as launch/latency.py writes it.")
     return choose("cost", config.cost.name, costs)()
+
+
+def _counted(
+    family: Family, images: Images, build: Callable[[Family, Images], ExpectedCost], unit: str
+) -> tuple[ExpectedCost, str]:
+    return build(family, images), unit
 
 
 def _penalty(config: Config) -> Penalty:

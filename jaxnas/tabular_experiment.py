@@ -17,7 +17,7 @@ from jaxnas.core.errors import Stopped, UserError, choose, unknown
 from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Gates, Space
 from jaxnas.costs.penalties import reward_power
-from jaxnas.costs.terms import mult_adds_cost, params_cost
+from jaxnas.costs.terms import COUNTED
 from jaxnas.evaluate.synthetic import synthetic_table
 from jaxnas.evaluate.tabular import Table, column, read_table
 from jaxnas.evaluate.tabular_search import (
@@ -48,7 +48,6 @@ FILES, FOLDERS = ("config.json", "result.json", "report.html", "table.md"), ("ch
 POINTS = 200  # rounds of a search that the result keeps
 LOW, HIGH = 0.1, 0.9  # quantiles of the bands
 NEARLY = 0.01  # how far below the best, as a share of the range of rewards, counts as almost there
-COUNTED: Mapping[str, Any] = {"params": params_cost, "mult_adds": mult_adds_cost}
 SHOWN = 3  # derived architectures that the result names, the most frequent ones
 
 
@@ -134,7 +133,7 @@ def _cost(config: Config, table: Table, family: Family | None) -> Callable[[Gate
     if cost.name == "column":
         return column_cost(table, cost.column)
     counted = choose("cost", cost.name, {**COUNTED, "none": None, "column": None})
-    return None if counted is None or family is None else counted(family, _images(config))
+    return None if counted is None or family is None else counted[0](family, _images(config))
 
 
 def _images(config: Config) -> Images:

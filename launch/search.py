@@ -27,6 +27,7 @@ def summary(result: Any, workdir: str) -> str:
         *([f"seed       {result['selected_seed']}, selected by its validation accuracy"] if several else []),
         f"genotype   {result['genotype']}",
         f"size       {result['cost']['params']:,} parameters, {result['cost']['mult_adds']:,} mult-adds",
+        *([f"precision  {result['cost']['bit_operations']:,} BitOPs"] if "bit_operations" in result["cost"] else []),
     ]
     if result["retrained_accuracy"] is not None:
         accuracy = f"{result['retrained_accuracy']:.2%}"

@@ -23,7 +23,7 @@ WRONG_FIELDS = [
         {"space__name": "fbnet"},
         "the space 'fbnet' has no channels, layers, nodes, operations, reduce_operations and needs",
     ),
-    ({"cost__name": "size"}, "unknown cost 'size'; known are: latency, mult_adds, none, params."),
+    ({"cost__name": "size"}, "unknown cost 'size'; known are: bit_operations, latency, mult_adds, none, params."),
     (
         {"cost__penalty__name": "power"},
         "the penalty 'power' takes exponent, reference, but the config gives reference, weight; a config",

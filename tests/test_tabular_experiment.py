@@ -293,7 +293,7 @@ WRONG = [
     ("space.name", "nas_bench_201", "unknown setting of 'nas_bench_201', space. 'choices'"),
     ("space.options", 1, "space.options must be at least 2, not 1."),
     ("space.seed", None, "space lacks seed, which 'synthetic' needs."),
-    ("cost.name", "size", "unknown cost 'size'; known are: column, mult_adds, none, params."),
+    ("cost.name", "size", "unknown cost 'size'; known are: bit_operations, column, mult_adds, none, params."),
     ("cost.name", "params", "cost.name is 'params', but a synthetic table has no networks; take 'column'."),
     ("cost.column", "cost", "cost.column is 'cost', which has no effect with cost.name 'none'."),
     ("cost.limit", 5.0, "cost.limit is 5, which has no effect with cost.name 'none'."),

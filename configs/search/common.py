@@ -207,6 +207,11 @@ def random_search(candidates: int) -> ConfigDict:
     return ConfigDict({"name": "random", "candidates": candidates, **WEIGHTS})
 
 
+def halving(candidates: int) -> ConfigDict:
+    """Random search with early stopping: the best third of `candidates` goes on, and the best third of these."""
+    return ConfigDict({"name": "halving", "candidates": candidates, "reduction": 3, "rungs": 3, **WEIGHTS})
+
+
 def cifar10(space: Mapping[str, Any] = spaces.DARTS) -> ConfigDict:
     """The settings of the DARTS paper on CIFAR-10, on one of `spaces`."""
     return _on(
@@ -221,7 +226,7 @@ def cifar10(space: Mapping[str, Any] = spaces.DARTS) -> ConfigDict:
             "method": {"name": ""},
             "space": {"name": ""},
             "cost": {
-                "name": "none",  # what the architecture's loss counts: "params", "mult_adds" or "latency"
+                "name": "none",  # what is counted: "params", "mult_adds", "bit_operations" or "latency"
                 "table": "",  # the latency table, as launch/latency.py writes it
                 "limit": 0.0,  # the most that what is derived may cost; 0: whatever it costs
                 "penalty": {"name": "relative", "weight": 0.1, "reference": 1e6},

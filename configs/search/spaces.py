@@ -120,6 +120,18 @@ MNASNET_8 = {
     "candidates": ("separable_k3", "mbconv_k3_e3", "mbconv_k3_e3_se", "mbconv_k5_e3"),
 }
 
+# Blocks of ResNet-18 in the pairs of bits, of weights and of activations, that Single Path One-Shot chooses from.
+RESNET_8 = {
+    "name": "resnet",
+    "stem": 8,
+    "stem_stride": 1,
+    "widths": (8, 16),
+    "depths": (2, 2),
+    "strides": (1, 2),
+    "head": 16,
+    "candidates": tuple(f"residual_w{w}_a{a}" for w, a in ((1, 2), (2, 2), (1, 4), (2, 4), (3, 4), (4, 4))),
+}
+
 # The layers and channels of ProxylessNAS, as Single-Path NAS has them: MobileNetV2's with more layers.
 SINGLE_PATH = {
     "name": "superkernel",

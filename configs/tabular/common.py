@@ -65,7 +65,7 @@ def tabular(question: str, space: Mapping[str, Any], strategies: Mapping[str, Ma
                 "missing": "error",  # what architectures that are not listed do, or "worst": answer the lowest listed
             },
             "cost": {
-                "name": "none",  # or "column" of the table, or "params" or "mult_adds" of the networks
+                "name": "none",  # or "column" of the table, or of networks "params", "mult_adds" or "bit_operations"
                 "column": "",
                 "limit": 0.0,  # what costs more does not count, 0: everything does
                 "target": 0.0,  # the reward is accuracy · (cost / target)^exponent, 0: the accuracy

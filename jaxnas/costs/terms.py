@@ -4,7 +4,7 @@ For gates that are the probabilities of independent choices the value is the exp
 Han 2019) and FBNet (Wu et al. 2019) use it; for one-hot gates it is the cost of that architecture.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,11 @@ import numpy as np
 from jaxnas.core.types import Architecture, Array, Gates, Space
 from jaxnas.costs.counting import Cost, network_cost
 from jaxnas.networks.family import Component, Family, Images, Term
+from jaxnas.relax.quantized import UNQUANTIZED
 
 ExpectedCost = Callable[[Gates], Array]  # gates -> cost, a scalar in the unit of its tables
+# (cost, bits of the weights and of the activations) -> a number, proportional to the cost
+Figure = Callable[[Cost, tuple[int, int]], int]
 
 
 def tabulate(terms: Sequence[Term], measure: Callable[[Component], float]) -> list[np.ndarray]:
@@ -101,27 +104,64 @@ def _contraction(parts: tuple[str, ...], rows: np.ndarray, tables: np.ndarray) -
 
 def params_cost(family: Family, images: Images) -> ExpectedCost:
     """The number of parameters of the family's stand-alone networks, an auxiliary head included; see `counted_cost`."""
-    return counted_cost(family, images, lambda cost: cost.params)
+    return counted_cost(family, images, lambda cost, bits: cost.params)
 
 
 def mult_adds_cost(family: Family, images: Images) -> ExpectedCost:
     """Multiply-adds of the family's stand-alone networks for one image; see `counted_cost`."""
-    return counted_cost(family, images, lambda cost: cost.mult_adds)
+    return counted_cost(family, images, lambda cost, bits: cost.mult_adds)
 
 
-def counted_cost(family: Family, images: Images, figure: Callable[[Cost], int]) -> ExpectedCost:
+def bit_operations_cost(family: Family, images: Images) -> ExpectedCost:
+    """Bit operations of the family's stand-alone networks for one image; see `bit_operations` and `counted_cost`."""
+    return counted_cost(family, images, bit_operations)
+
+
+def bit_operations(cost: Cost, bits: tuple[int, int]) -> int:
+    """Multiply-adds times the bits of the weights and those of the activations, BitOPs (Guo et al. 2020, section 4.3).
+
+    What is not quantised counts as 32 x 32: stems, heads, classifiers, and all blocks whose names tell no bits.
+    """
+    return cost.mult_adds * bits[0] * bits[1]
+
+
+# The costs that are counted: how each is built, and its unit.
+COUNTED: Mapping[str, tuple[Callable[[Family, Images], ExpectedCost], str]] = {
+    "params": (params_cost, "parameters"),
+    "mult_adds": (mult_adds_cost, "mult-adds"),
+    "bit_operations": (bit_operations_cost, "BitOPs"),
+}
+
+
+def counted_cost(family: Family, images: Images, figure: Figure) -> ExpectedCost:
     """A figure of `counting.network_cost` as a function of gates.
 
     Tables and constant are exact integers, counted without running anything; only the sum over the terms is in float32
-    (see `expected_cost`). `exact_cost` counts one architecture without rounding.
+    (see `expected_cost`). `exact_cost` and `exact_figure` count one architecture without rounding.
     """
     terms = family.terms()
-    values = tabulate(terms, lambda component: figure(network_cost(component.module, component.input_shape)))
+    values, unquantized = _tables(terms, figure)
     reference = family.space.decode({part: jnp.zeros(shape) for part, shape in family.space.shapes.items()})
-    base = figure(exact_cost(family, images, reference)) - table_cost(terms, values, reference)
-    return expected_cost(family.space, terms, values, base)
+    whole = figure(exact_cost(family, images, reference), UNQUANTIZED)
+    return expected_cost(family.space, terms, values, whole - table_cost(terms, unquantized, reference))
 
 
 def exact_cost(family: Family, images: Images, architecture: Architecture) -> Cost:
     """Parameters and multiply-adds of one concrete architecture's stand-alone network, exact integers."""
     return network_cost(family.network(architecture, None), images.shape)
+
+
+def exact_figure(family: Family, images: Images, architecture: Architecture, figure: Figure) -> int:
+    """A figure of one concrete architecture's stand-alone network, an exact integer."""
+    terms = family.terms()
+    values, unquantized = (table_cost(terms, tables, architecture) for tables in _tables(terms, figure))
+    return figure(exact_cost(family, images, architecture), UNQUANTIZED) + round(values - unquantized)
+
+
+def _tables(terms: Sequence[Term], figure: Figure) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The tables of a figure, and what they would be if nothing were quantised."""
+    costs = {name: network_cost(piece.module, piece.input_shape) for name, piece in components(terms).items()}
+    return (
+        tabulate(terms, lambda piece: figure(costs[piece.name], piece.bits)),
+        tabulate(terms, lambda piece: figure(costs[piece.name], UNQUANTIZED)),
+    )

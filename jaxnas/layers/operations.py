@@ -20,6 +20,9 @@ from jaxnas.layers.convolution import convolution, depthwise, pointwise
 from jaxnas.layers.normalization import Statistics, batch_norm
 from jaxnas.layers.pooling import avg_pool, max_pool
 
+# Where weights start that are not drawn. As batch normalisation leaves them, a fortieth of the activations is above 2.
+CONSTANTS: Mapping[str, float] = {"scale": 1.0, "shift": 0.0, "bias": 0.0, "mean": 0.0, "var": 1.0, "clip": 2.0}
+
 Weights = Mapping[str, Array]
 Shapes = Mapping[str, tuple[int, ...]]
 

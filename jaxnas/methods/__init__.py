@@ -11,6 +11,7 @@ from jaxnas.methods.chains import fbnet, fbnet_v2, mdenas, proxylessnas, single_
 from jaxnas.methods.composed import composed
 from jaxnas.methods.controllers import enas, proxylessnas_r
 from jaxnas.methods.few_shot import few_shot
+from jaxnas.methods.halving import halving
 from jaxnas.methods.method import Arch, Method, Setup, Stage, Weights
 from jaxnas.methods.off_policy import off_policy
 from jaxnas.methods.progressive import p_darts
@@ -20,7 +21,7 @@ from jaxnas.methods.sampled import Evolution, fairnas, one_shot, random_nas, spo
 __all__ = ["METHODS", "REWARDED", "UNPRICED", "Arch", "Evolution", "Method", "Setup", "Stage", "Weights"]
 
 # Methods without a loss of the architecture, which a cost could enter.
-UNPRICED = ("mdenas", "random")
+UNPRICED = ("mdenas", "random", "halving")
 # Methods that maximise a reward, which only the penalty for rewards fits.
 REWARDED = ("enas", "proxylessnas_r", "off_policy")
 
@@ -41,6 +42,7 @@ METHODS: Mapping[str, Callable[..., Method | tuple[Stage, ...]]] = {
     "proxylessnas_r": proxylessnas_r,
     "off_policy": off_policy,
     "random": random_search,
+    "halving": halving,
     "random_nas": random_nas,
     "one_shot": one_shot,
     "spos": spos,

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Key, PyTree
-from jaxnas.layers.operations import init_weights
+from jaxnas.layers.operations import CONSTANTS, init_weights
 from jaxnas.networks.cell_operations import (
     OPERATIONS,
     Convolution,
@@ -198,5 +198,5 @@ def init_variables(network: nn.Module, key: Key, image_shape: tuple[int, int, in
         if path[-1] == "bias" and kernel in kernels:  # of a linear layer, with its kernel's fan-in
             drawn[path] = init_weights(named(key, "/".join(path)), {"row": kernels[kernel]})["row"][0]
         elif path not in drawn:
-            drawn[path] = jnp.full(leaf.shape, 1.0 if path[-1] in ("scale", "var") else 0.0, leaf.dtype)
+            drawn[path] = jnp.full(leaf.shape, CONSTANTS[path[-1]], leaf.dtype)
     return unflatten_dict(drawn)

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxnas.core.types import Array, Key
 from jaxnas.layers.convolution import Padding, convolution, depthwise
 from jaxnas.layers.pooling import avg_pool, max_pool
+from jaxnas.relax.quantized import FULL, quantized_weights
 
 
 def uniform(fan_in: int) -> Callable[..., Array]:
@@ -27,19 +28,23 @@ def uniform(fan_in: int) -> Callable[..., Array]:
 
 
 class Convolution(nn.Module):
-    """A convolution without bias, kernel [height, width, in, out]; padding None keeps the size at stride 1."""
+    """A convolution without bias, kernel [height, width, in, out]; padding None keeps the size at stride 1.
+
+    bits: of the kernel, see `relax.quantized.quantized_weights`.
+    """
 
     features: int
     size: tuple[int, int] = (1, 1)
     stride: int = 1
     padding: Padding | None = None
+    bits: int = FULL
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """[b, h, w, in] -> [b, h / stride, w / stride, features]."""
         shape = (*self.size, images.shape[-1], self.features)
         kernel = self.param("kernel", uniform(shape[0] * shape[1] * shape[2]), shape)
-        return convolution(images, kernel, stride=self.stride, padding=self.padding)
+        return convolution(images, quantized_weights(kernel, self.bits), stride=self.stride, padding=self.padding)
 
 
 class Depthwise(nn.Module):

@@ -32,4 +32,4 @@ def block_components(plan: Chain, layer: Layer, block: Block, size: tuple[int, i
         return ()
     height, width = size
     name = f"{block} {layer.channels_in}x{height}x{width} c{layer.channels} s{layer.stride}"
-    return (Component(name, block_module(plan, layer, block), (height, width, layer.channels_in)),)
+    return (Component(name, block_module(plan, layer, block), (height, width, layer.channels_in), block.bits),)

@@ -1,4 +1,4 @@
-"""Families of chains of blocks: NAS-Bench-Macro, ProxylessNAS, FBNet and MnasNet are one builder, bound four ways."""
+"""Families of chains of blocks: NAS-Bench-Macro, ProxylessNAS, FBNet, MnasNet and ResNet are one builder, bound."""
 
 import functools
 from collections.abc import Sequence
@@ -75,3 +75,6 @@ fbnet = functools.partial(chain, name="fbnet", first=0, identity_activation=True
 # Tan et al. 2019: a choice for every stage, which its layers share. Of the paper's factorised hierarchy, operation,
 # kernel, expansion and squeeze-and-excitation are chosen; layers and channels are settings.
 mnasnet = functools.partial(chain, name="mnasnet", first=0, shared=True)
+
+# Guo et al. 2020, section 4.3: residual blocks, of which each has its bits chosen. A head, which ResNet lacks, is ours.
+resnet = functools.partial(chain, name="resnet", first=0)

@@ -7,7 +7,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.types import Array
 from jaxnas.networks.cell_network import Rate
 from jaxnas.networks.cell_operations import Linear
-from jaxnas.networks.chain_operations import MBConv, NormalizedConvolution, block_module
+from jaxnas.networks.chain_operations import MBConv, NormalizedConvolution, Residual, block_module
 from jaxnas.spaces.block import Block
 from jaxnas.spaces.chain import Chain, is_allowed
 
@@ -48,7 +48,7 @@ class ChainNetwork(nn.Module):
         hidden = stem(images, train)
         for number, (layer, block) in enumerate(zip(plan.layers, self.blocks, strict=True)):
             module = block_module(plan, layer, block, self.axis_name, name=f"layer_{number}_{block.kind}")
-            rate = (drop_path_rate,) if isinstance(module, MBConv) else ()
+            rate = (drop_path_rate,) if isinstance(module, MBConv | Residual) else ()
             hidden = module(hidden, train, *rate)
         head = NormalizedConvolution(plan.head, 1, 1, plan.activation, self.axis_name, name="head")
         return Linear(self.classes, name="classifier")(jnp.mean(head(hidden, train), axis=(1, 2))), None

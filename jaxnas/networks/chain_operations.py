@@ -12,8 +12,10 @@ from flax import linen as nn
 
 from jaxnas.core.types import Array
 from jaxnas.layers.convolution import channel_shuffle, grouped_pointwise
+from jaxnas.layers.operations import CONSTANTS
 from jaxnas.networks.cell_network import Rate, drop_path
 from jaxnas.networks.cell_operations import Convolution, Depthwise, Linear, Normalization, Skip, uniform
+from jaxnas.relax.quantized import FULL, quantized_activations
 from jaxnas.spaces.block import Block
 from jaxnas.spaces.chain import Chain, Layer
 
@@ -90,26 +92,82 @@ class MBConv(nn.Module):
         hidden = Normalization(self.axis_name, name="projection_normalization")(hidden, train)
         if self.stride > 1 or channels_in != self.channels:
             return hidden
-        if train and not (isinstance(drop_path_rate, int | float) and drop_path_rate == 0):
-            hidden = drop_path(self, hidden, drop_path_rate)
-        return images + hidden
+        return images + branch(self, hidden, train, drop_path_rate)
+
+
+def branch(module: nn.Module, hidden: Array, train: bool, rate: Rate) -> Array:
+    """What is added to a block's input: hidden [b, ...], in training dropped for whole examples at a rate above 0."""
+    if not train or (isinstance(rate, int | float) and rate == 0):
+        return hidden
+    return drop_path(module, hidden, rate)
 
 
 class NormalizedConvolution(nn.Module):
-    """A convolution, normalised and, unless activation is None, activated: stem, head, and identities that reshape."""
+    """A convolution, normalised and, unless activation is None, activated: stem, head, and identities that reshape.
+
+    bits: of the kernel.
+    """
 
     features: int
     size: int
     stride: int
     activation: str | None
     axis_name: str | None
+    bits: int = FULL
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
         """[b, h, w, c] -> [b, h / stride, w / stride, features]."""
-        hidden = Convolution(self.features, (self.size, self.size), self.stride, name="convolution")(images)
+        size = self.size, self.size
+        hidden = Convolution(self.features, size, self.stride, bits=self.bits, name="convolution")(images)
         hidden = Normalization(self.axis_name, name="normalization")(hidden, train)
         return hidden if self.activation is None else ACTIVATIONS[self.activation](hidden)
+
+
+class ClippedActivation(nn.Module):
+    """Activations of so many bits between 0 and a level [1] that is learned, "clip" (PACT, Choi et al. 2018)."""
+
+    bits: int
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """[b, h, w, c] -> [b, h, w, c]."""
+        clip = self.param("clip", jax.nn.initializers.constant(CONSTANTS["clip"]), (1,))
+        return quantized_activations(images, clip, self.bits)
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions, added to the input or, where the shape changes, to a 1×1 convolution of it; activated.
+
+    block: of kind "residual". Every convolution is normalised, the first of the two is activated. In a quantised block
+    all three have weights of block.bits[0] bits and read activations of block.bits[1] bits: the block's input, whose
+    negative values are lost, and the activation between the two, each with a clipping level of its own.
+    Source: ResNet (He et al. 2016), as Single Path One-Shot quantises it (Guo et al. 2020, section 4.3).
+    """
+
+    block: Block
+    channels: int
+    stride: int
+    activation: str
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool, drop_path_rate: Rate = 0.0) -> Array:
+        """[b, h, w, in] -> [b, h / stride, w / stride, channels]; for the drop_path_rate, see `MBConv`."""
+        activate = ACTIVATIONS[self.activation]
+        weight_bits, activation_bits = self.block.bits
+
+        def convolved(name: str, inputs: Array, size: int, stride: int) -> Array:
+            module = NormalizedConvolution(self.channels, size, stride, None, self.axis_name, weight_bits, name=name)
+            return module(inputs, train)
+
+        read = ClippedActivation(activation_bits, name="input")(images) if self.block.quantized else images
+        hidden = convolved("convolution_1", read, self.block.kernel, self.stride)
+        between = ClippedActivation(activation_bits, name="between") if self.block.quantized else activate
+        hidden = convolved("convolution_2", between(hidden), self.block.kernel, 1)
+        if self.stride > 1 or images.shape[-1] != self.channels:
+            return activate(convolved("projection", read, 1, self.stride) + hidden)
+        return activate(images + branch(self, hidden, train, drop_path_rate))
 
 
 def has_expansion(plan: Chain, block: Block) -> bool:
@@ -131,5 +189,7 @@ def block_module(
     if block.kind == "identity":
         activation = plan.activation if plan.identity_activation else None
         return NormalizedConvolution(layer.channels, 1, layer.stride, activation, axis_name, name=name)
+    if block.kind == "residual":
+        return Residual(block, layer.channels, layer.stride, plan.activation, axis_name, name=name)
     expand = has_expansion(plan, block)
     return MBConv(block, layer.channels, layer.stride, plan.activation, expand, axis_name, name=name)

@@ -17,10 +17,11 @@ from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Dropout, Gates, Key, Network, Params, PyTree
 from jaxnas.layers.convolution import channel_shuffle, convolution, depthwise, grouped_pointwise, pointwise
 from jaxnas.layers.normalization import Statistics, batch_norm, leading
-from jaxnas.layers.operations import init_weights
+from jaxnas.layers.operations import CONSTANTS, init_weights
 from jaxnas.networks.chain_operations import ACTIVATIONS, has_expansion, is_free
 from jaxnas.networks.choice import materialized, run_paths
 from jaxnas.networks.family import Images
+from jaxnas.relax.quantized import quantized_activations, quantized_weights
 from jaxnas.spaces.block import Block
 from jaxnas.spaces.chain import PART, Chain, Layer, choice_layers, is_allowed
 
@@ -44,6 +45,8 @@ def block_shapes(plan: Chain, layer: Layer, block: Block) -> Shapes:
         return {}
     if block.kind == "identity":
         return {"identity": normalized_shapes((layer.channels_in, layer.channels))}
+    if block.kind == "residual":
+        return residual_shapes(layer, block)
     hidden = block.hidden(layer.channels_in) if has_expansion(plan, block) else layer.channels_in
     shapes: dict[str, Any] = {}
     if has_expansion(plan, block):
@@ -54,6 +57,19 @@ def block_shapes(plan: Chain, layer: Layer, block: Block) -> Shapes:
         shapes["squeeze"], shapes["excite"] = linear_shapes(hidden, squeezed), linear_shapes(squeezed, hidden)
     shapes["projection"] = normalized_shapes((hidden // block.groups, layer.channels))
     return shapes
+
+
+def residual_shapes(layer: Layer, block: Block) -> Shapes:
+    """The shapes of a residual block's weights in a layer."""
+    size, channels_in, channels = block.kernel, layer.channels_in, layer.channels
+    shapes = {
+        "convolution_1": normalized_shapes((size, size, channels_in, channels)),
+        "convolution_2": normalized_shapes((size, size, channels, channels)),
+    }
+    if not layer.keeps_shape:
+        shapes["projection"] = normalized_shapes((1, 1, channels_in, channels))
+    clips = {name: {"clip": (1,)} for name in ("input", "between")} if block.quantized else {}
+    return shapes | clips
 
 
 def normalized(weights: Weights, images: Array, statistics: Statistics) -> Array:
@@ -86,6 +102,8 @@ def run_block(
         strided = images[:, :: layer.stride, :: layer.stride]
         hidden = normalized(own, pointwise(strided, own["kernel"]), statistics)
         return activate(hidden) if plan.identity_activation else hidden
+    if block.kind == "residual":
+        return run_residual(plan, layer, block, statistics, images, weights)
     hidden = images
     if has_expansion(plan, block):
         own = weights["expansion"]
@@ -99,6 +117,27 @@ def run_block(
     own = weights["projection"]
     hidden = normalized(own, grouped_pointwise(hidden, own["kernel"], block.groups), statistics)
     return images + hidden if layer.keeps_shape else hidden
+
+
+def run_residual(
+    plan: Chain, layer: Layer, block: Block, statistics: Statistics, images: Array, weights: Weights
+) -> Array:
+    """A residual block: images [b, h, w, layer.channels_in] -> [b, h / stride, w / stride, layer.channels]."""
+    activate = ACTIVATIONS[plan.activation]
+    weight_bits, activation_bits = block.bits
+
+    def clipped(name: str, values: Array) -> Array:
+        return quantized_activations(values, weights[name]["clip"], activation_bits)
+
+    def convolved(name: str, inputs: Array, stride: int) -> Array:
+        kernel = quantized_weights(weights[name]["kernel"], weight_bits)
+        return normalized(weights[name], convolution(inputs, kernel, stride=stride), statistics)
+
+    read = clipped("input", images) if block.quantized else images
+    hidden = convolved("convolution_1", read, layer.stride)
+    hidden = clipped("between", hidden) if block.quantized else activate(hidden)
+    hidden = convolved("convolution_2", hidden, 1)
+    return activate((images if layer.keeps_shape else convolved("projection", read, layer.stride)) + hidden)
 
 
 def linear(weights: Weights, inputs: Array) -> Array:
@@ -119,14 +158,13 @@ def _own(function: Any, name: str, images: Array, weights: Weights, noise: Dropo
 
 
 def constant_or_drawn(key: Key, shapes: Shapes) -> dict[str, Any]:
-    """Initial weights of nested shapes: kernels from one draw, scales 1, shifts and biases 0."""
+    """Initial weights of nested shapes: kernels from one draw, all else as CONSTANTS has it."""
     flat = flatten_dict(shapes)
     kernels = {"/".join(path): shape for path, shape in flat.items() if path[-1] == "kernel"}
     drawn = init_weights(named(key, "kernels"), kernels)
-    constant = {"scale": 1.0, "shift": 0.0, "bias": 0.0}
     return unflatten_dict(
         {
-            path: drawn["/".join(path)] if path[-1] == "kernel" else jnp.full(shape, constant[path[-1]])
+            path: drawn["/".join(path)] if path[-1] == "kernel" else jnp.full(shape, CONSTANTS[path[-1]])
             for path, shape in flat.items()
         }
     )

@@ -13,7 +13,7 @@ from jaxnas.core.types import Architecture
 from jaxnas.networks.cell_components import cell_terms
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_supernet import cell_supernet
-from jaxnas.networks.chain_families import fbnet, mnasnet, nas_bench_macro, proxylessnas
+from jaxnas.networks.chain_families import fbnet, mnasnet, nas_bench_macro, proxylessnas, resnet
 from jaxnas.networks.enas_macro import MacroNetwork
 from jaxnas.networks.enas_macro_supernet import enas_macro_supernet
 from jaxnas.networks.enas_macro_terms import enas_macro_terms
@@ -127,6 +127,7 @@ FAMILIES: Mapping[str, Callable[..., Family]] = {
     "proxylessnas": proxylessnas,
     "fbnet": fbnet,
     "mnasnet": mnasnet,
+    "resnet": resnet,
     "superkernel": superkernel,
     "enas_macro": enas_macro,
 }

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxnas.core.types import Architecture, Network, Space
+from jaxnas.relax.quantized import UNQUANTIZED
 
 
 class Images(NamedTuple):
@@ -36,11 +37,13 @@ class Component(NamedTuple):
 
     name: tells pieces of different cost apart, for people and in latency tables: "sep_conv_3x3 16x32x32 s2".
     module: called as (images [b, h, w, c], train); input_shape: (h, w, c) of what it reads.
+    bits: of the weights and of the activations that its convolutions and linear layers multiply.
     """
 
     name: str
     module: nn.Module
     input_shape: tuple[int, int, int]
+    bits: tuple[int, int] = UNQUANTIZED
 
 
 class Term(NamedTuple):

@@ -1,8 +1,9 @@
 """Chains of blocks: a stem, layers that each choose one candidate block, and a head.
 
-The spaces of NAS-Bench-Macro (Su et al. 2021), ProxylessNAS (Cai, Zhu & Han 2019), FBNet (Wu et al. 2019) and MnasNet
-(Tan et al. 2019) are of this kind. A `Chain` holds what is the same for all architectures; an architecture numbers the
-candidate of every searchable layer or, where the layers of a stage share their choice, of every stage.
+The spaces of NAS-Bench-Macro (Su et al. 2021), ProxylessNAS (Cai, Zhu & Han 2019), FBNet (Wu et al. 2019), MnasNet
+(Tan et al. 2019) and of mixed precision (Guo et al. 2020) are of this kind. A `Chain` holds what is the same for all
+architectures; an architecture numbers the candidate of every searchable layer or, where the layers of a stage share
+their choice, of every stage.
 """
 
 from collections.abc import Sequence

@@ -38,7 +38,7 @@ def successive_halving(problem: Problem, *, candidates: int, reduction: int, run
     vain. Of equal rewards the earlier candidate is promoted; rewards that are NaN are the worst.
     Raises UserError for settings that do not fit one another, and as `drawing.prepared` does.
     """
-    _check(candidates, reduction, rungs)
+    check_rungs(candidates, reduction, rungs)
     problem, least = prepared(problem)
     space = problem.space
     sizes = candidates // reduction ** np.arange(rungs)  # candidates of each rung
@@ -112,7 +112,8 @@ def successive_halving(problem: Problem, *, candidates: int, reduction: int, run
     )
 
 
-def _check(candidates: int, reduction: int, rungs: int) -> None:
+def check_rungs(candidates: int, reduction: int, rungs: int) -> None:
+    """Raises UserError unless so many candidates can be divided by `reduction` from every rung to the next."""
     if reduction < 2:
         raise UserError(f"reduction is {reduction}, but a rung has to be smaller than the one before; take 2 or more.")
     if rungs < 1:

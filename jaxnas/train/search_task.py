@@ -49,6 +49,7 @@ def search_task(
     """
     method = stage.method
     train_count, valid_count = counts
+    validate = _validator(devices, augmentation, batch_size, counts)
 
     def begin_epoch(key: Key, epoch: Array) -> tuple[Array, Array]:
         halves = zip(jax.random.split(key), (train_count, valid_count), strict=True)
@@ -111,6 +112,32 @@ def search_task(
         bad, architecture = (False, {}) if method.fault is None else method.fault(state)
         return (f"the reward of {space.canonical(architecture)}", "another cost or penalty") if bad else LOSS
 
+    return Task(
+        name=stage.name,
+        epochs=stage.epochs,
+        steps_per_epoch=stage.steps_per_epoch or train_count // batch_size,
+        devices=devices,
+        branches=method.branches,
+        init=init,
+        begin_epoch=begin_epoch,
+        step=jax.jit(step),  # traced once, for the rehearsal and for the program
+        finish_epoch=finish_epoch,
+        stream=stage.name if stage.enter else "",
+        ended=(lambda state: state.watch.stopped >= 0) if limits.any else None,
+        checked=checked,
+        fault=fault,
+    )
+
+
+def _validator(
+    devices: Devices, augmentation: Augmentation, batch_size: int, counts: tuple[int, int]
+) -> Callable[..., tuple[Array, Array]]:
+    """(predict, data, share, calibrate) -> mean loss and accuracy over that share of the validation half's batches.
+
+    calibrate: so many images of the other half go before those of every batch, for `predict` to normalise by.
+    """
+    train_count, valid_count = counts
+
     def validate(
         predict: Callable[[Array], Array], data: SearchData, share: Array | float = 1.0, calibrate: int = 0
     ) -> tuple[Array, Array]:
@@ -138,18 +165,4 @@ def search_task(
         examples = jnp.minimum(count * batch_size, valid_count)
         return loss / examples, accuracy / examples
 
-    return Task(
-        name=stage.name,
-        epochs=stage.epochs,
-        steps_per_epoch=stage.steps_per_epoch or train_count // batch_size,
-        devices=devices,
-        branches=method.branches,
-        init=init,
-        begin_epoch=begin_epoch,
-        step=jax.jit(step),  # traced once, for the rehearsal and for the program
-        finish_epoch=finish_epoch,
-        stream=stage.name if stage.enter else "",
-        ended=(lambda state: state.watch.stopped >= 0) if limits.any else None,
-        checked=checked,
-        fault=fault,
-    )
+    return validate

@@ -11,6 +11,7 @@ from configs.search import spaces
 from jaxnas.core.errors import UserError
 from jaxnas.costs.counting import Cost, network_cost
 from jaxnas.layers.convolution import channel_shuffle, grouped_pointwise
+from jaxnas.layers.operations import CONSTANTS
 from jaxnas.networks import chain_families, chain_operations
 from jaxnas.networks.cell_network import init_variables
 from jaxnas.networks.chain_components import block_components
@@ -51,6 +52,7 @@ FAMILIES = {
         ("proxylessnas", {"": 224, "_32": 32, "_8": 8}),
         ("fbnet", {"": 224, "_32": 32, "_8": 8}),
         ("mnasnet", {"": 224, "_32": 32, "_8": 8}),
+        ("resnet", {"_8": 8}),
     )
     for suffix, size in sizes.items()
 }
@@ -64,8 +66,8 @@ def family_of(name):
 
 
 @functools.cache
-def component_cost(name, module, input_shape):
-    del name
+def component_cost(name, module, input_shape, bits):
+    del name, bits
     return network_cost(module, input_shape)
 
 
@@ -192,7 +194,7 @@ def test_costs_are_those_of_the_chosen_pieces_and_a_constant(name):
 
 BLOCKS = (
     *("mbconv_k3_e1", "mbconv_k3_e6", "mbconv_k5_e1_g2", "mbconv_k3_e1.5", "mbconv_k3_e3_se"),
-    *("separable_k7", "separable_k3_se", "identity", "zero"),
+    *("separable_k7", "separable_k3_se", "residual", "residual_w2_a4", "identity", "zero"),
 )
 PLACED = [(text, layer) for text in BLOCKS for layer in (RESIDUAL, STRIDED) if is_allowed(parse_block(text), layer)]
 
@@ -214,6 +216,9 @@ def test_costs_of_blocks_in_closed_form(text, layer, expand_always):
         if block.squeeze:
             params += 2 * h * 1 + 1 + h  # a quarter of four channels is one
             mult_adds += 2 * h
+    elif block.kind == "residual":
+        kernels = [9 * c * d, 9 * d * d, *([c * d] if layer is STRIDED else [])]
+        params, mult_adds = sum(kernels) + len(kernels) * 2 * d + 2 * block.quantized, outputs * sum(kernels)
     elif block.kind == "identity" and layer is STRIDED:
         params, mult_adds = c * d + 2 * d, outputs * c * d
     components = block_components(plan, layer, block, (5, 4))
@@ -305,6 +310,45 @@ def test_a_block_against_its_definition(text, layer):
     np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-4)
 
 
+def clipped(values, clip, bits):
+    """PACT, equations 1 and 2."""
+    (alpha,), steps = np.asarray(clip), 2**bits - 1
+    return np.round((abs(values) - abs(values - alpha) + alpha) / 2 * steps / alpha) * alpha / steps
+
+
+def in_bits(kernel, bits):
+    """DoReFa-Net's weights; of one bit, a scale for every channel."""
+    if bits == 1:
+        return np.where(kernel >= 0, 1, -1) * np.abs(kernel).mean((0, 1, 2))
+    squashed, steps = np.tanh(kernel), 2**bits - 1
+    return 2 * np.round(steps * (squashed / (2 * np.abs(squashed).max()) + 0.5)) / steps - 1
+
+
+@pytest.mark.parametrize("layer", [RESIDUAL, STRIDED], ids=lambda layer: layer.name)
+@pytest.mark.parametrize("text", ["residual", "residual_w1_a1", "residual_w2_a4"])
+def test_a_residual_block_against_its_definition(text, layer):
+    block = parse_block(text)
+    with jax.enable_x64(True):  # values next to the middle of two levels would round to either
+        images = 3 * images_of(3, 5, 4, 4)
+        variables, output = applied(block_module(PLAN, layer, block), images)
+        params = variables["params"]
+
+        def own(name, inputs, stride):
+            kernel = np.asarray(params[name]["convolution"]["kernel"])
+            kernel = in_bits(kernel, block.bits[0]) if block.quantized else kernel
+            return normalized(convolved(inputs, jnp.asarray(kernel), stride, 1))
+
+        def activated(name, values):
+            return clipped(values, params[name]["clip"], block.bits[1])
+
+        read = activated("input", images) if block.quantized else images
+        hidden = own("convolution_1", read, layer.stride)
+        hidden = own("convolution_2", activated("between", hidden) if block.quantized else np.clip(hidden, 0, 6), 1)
+        shortcut = images if layer is RESIDUAL else own("projection", read, layer.stride)
+        expected = np.clip(shortcut + hidden, 0, 6)
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)  # scale and shift are float32
+
+
 @pytest.mark.parametrize("activation", [False, True])
 def test_an_identity_that_reshapes(activation):
     images = images_of(3, 5, 4, 4)
@@ -335,6 +379,13 @@ def test_stochastic_depth_drops_residual_branches_of_whole_examples(layer, drops
     branches = kept - images, dropped - images
     gone = np.all(branches[1] == 0, axis=(1, 2, 3))
     np.testing.assert_allclose(branches[1][~gone], branches[0][~gone] / 0.75, rtol=1e-4, atol=1e-5)
+    assert abs(gone.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 64)
+
+
+def test_stochastic_depth_leaves_the_activated_input_of_a_residual_block():
+    images = images_of(64, 4, 4, 4)
+    _, output = applied(block_module(PLAN, RESIDUAL, parse_block("residual_w2_a4")), images, 0.25)
+    gone = np.all(output == np.clip(images, 0, 6), axis=(1, 2, 3))
     assert abs(gone.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 64)
 
 
@@ -391,15 +442,16 @@ def test_statistics_shared_over_devices_are_those_of_the_whole_batch(variables):
 
 def test_init_variables_is_distributed_as_the_modules_say():
     """Same shapes, and every kernel fills the same bounds: U(±1/√fan-in), in groups those of one group."""
-    candidates = ("mbconv_k3_e6", "mbconv_k3_e6_g4", "mbconv_k5_e3_se")
+    candidates = ("mbconv_k3_e6", "mbconv_k3_e6_g4", "mbconv_k5_e3_se", "residual_w2_a4")
     plan = chain_plan(
-        **SETTINGS | {"widths": (16,), "depths": (3,), "strides": (1,), "stem": 16, "candidates": candidates}
+        **SETTINGS | {"widths": (16,), "depths": (4,), "strides": (1,), "stem": 16, "candidates": candidates}
     )
     network = ChainNetwork(plan, plan.candidates, 10)
     image = jnp.zeros((1, 6, 6, 3))
     expected = jax.eval_shape(lambda key: network.init(key, image, train=False), jax.random.key(0))
     variables = jax.jit(lambda key: init_variables(network, key, (6, 6, 3)))(jax.random.key(1))
     chex.assert_trees_all_equal_shapes_and_dtypes(variables, expected)
+    assert variables["params"]["layer_3_residual"]["input"]["clip"] == CONSTANTS["clip"]
     grouped = variables["params"]["layer_1_mbconv"]
     assert grouped["expansion"]["kernel"].shape == (4, 96) and grouped["projection"]["kernel"].shape == (24, 16)
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):

@@ -71,8 +71,8 @@ def family_of(name):
 
 
 @functools.cache
-def component_cost(name, module, input_shape):
-    del name
+def component_cost(name, module, input_shape, bits):
+    del name, bits
     return network_cost(module, input_shape)
 
 
