@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError
@@ -52,6 +53,7 @@ def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
         results: dict[str, Mapping[str, Any]] = {}
         for label, run in runs.items():
             results[label] = search(run, folder / label)
+            jax.clear_caches()  # the programs of one search, half a gigabyte, serve no other
         ranked = ranked_architectures(config, next(iter(runs.values())), folder / RANKED, truth)
         examined = {label: examine(config, run, folder / label, truth, ranked) for label, run in runs.items()}
         return _conclude(config, folder, results, examined, examples, truth)

@@ -4,14 +4,12 @@ import functools
 import inspect
 import itertools
 import shutil
-import signal
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_run import FIELDS, LAUNCHER, Process, launch, outcome, saved_steps, write_data
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Network
@@ -313,36 +311,3 @@ def test_every_sampled_method_decides_in_a_stage_of_its_own(name):
     assert [stage.steps_per_epoch for stage in stages] == [None, 1]
     assert all(isinstance(stage, Stage) and isinstance(stage.method, Method) for stage in stages)
     assert {"calibrate"} <= set(inspect.signature(METHODS[name]).parameters)
-
-
-CONFIG = """from configs.search import common
-
-
-def get_config():
-    config = common.digits()
-    config.method = common.spos()
-    return config
-"""
-SMALL = FIELDS | {f"method.{name}": value for name, value in EVOLUTION._asdict().items()}
-SMALL |= {"num_seeds": 1, "retrain.epochs": 0, "method.calibrate": 4, "checkpoint.every_steps": 2}
-
-
-def test_killed_while_it_decides_and_continued_it_ends_the_same(tmp_path):
-    """The whole of it by the launcher, killed at once after the second round was saved."""
-    (tmp_path / "mine.py").write_text(CONFIG)
-    data = write_data(tmp_path / "bright.npz")
-
-    def command(name):
-        fields = SMALL | {"data.path": str(data)}
-        flags = [f"--config.{field}={value}" for field, value in fields.items()]
-        return [str(LAUNCHER), f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / name}", *flags]
-
-    assert launch(command("whole")) == 0
-    with Process(command("killed")) as process:
-        process.wait_for(lambda: saved_steps(tmp_path / "killed", "search"))
-        process.send(signal.SIGKILL)
-        process.end()
-    assert not (tmp_path / "killed" / "result.json").exists()
-    assert launch(command("killed")) == 0
-    stages = ("supernet", "search")
-    assert outcome(tmp_path / "killed", stages) == outcome(tmp_path / "whole", stages)
