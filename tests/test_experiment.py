@@ -169,8 +169,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(finished, data,
     rng = random.Random(0)
     moments = [
         ("search", "saving"),
-        ("search", "saved"),
-        ("found_seed_1", "saving"),
+        ("found_seed_1", "saved"),
         ("random_seed_1", "reporting"),
     ]
     while_saving = [kill(command, moment, rng) for moment in moments]

@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from tiny_run import Process, arguments, launch, outcome, saved_steps, write_data
 
@@ -195,6 +196,17 @@ def test_weights_and_policy_learn_apart(epoch, policy):
 
     assert same("params") == same("weights_state") == policy
     assert same("logits_state") == same("memory") == (not policy)
+
+
+@pytest.mark.parametrize(("taken", "moves"), [(14, True), (15, False)])
+def test_the_rate_falls_to_its_end_in_the_epochs_in_which_the_weights_learn(taken, moves):
+    """One of warming up and four in cycles of three steps each: the sixteenth step would have the final rate, zero."""
+    method, step = separate()
+    state = method.init(jax.random.key(0))
+    state = state._replace(weights_state=optax.tree_utils.tree_set(state.weights_state, count=jnp.asarray(taken)))
+    after, _ = step(jax.random.key(1), state, images())
+    pairs = zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params), strict=True)
+    assert any(bool(jnp.any(one != other)) for one, other in pairs) == moves
 
 
 def test_a_stage_keeps_the_most_probable_operations():

@@ -138,6 +138,7 @@ def policy_method(
     network: Network | None = None,
     price: Callable[[Array, Array], Array] | None = None,
     code_of: Callable[[Key, SearchState], Code] | None = None,
+    weight_epochs: int | None = None,
     initial: Callable[[Key], PyTree] | None = None,
     regulariser: Regulariser | None = None,
     derive: Callable[[SearchState], Architecture] | None = None,
@@ -150,11 +151,13 @@ def policy_method(
     optimizer: of the policy. schedule: (update of the policy, update of the weights) -> what a step does, in turn.
     network: the supernet running single paths, None for the space's own. price: what makes a reward of accuracy and
     cost, None for the setup's penalty. code_of: draws the path that the weights learn along; None for the policy.
+    weight_epochs: in how many epochs the weights learn, during which their rate falls; None for all.
     initial: key -> parameters, None for the policy's own.
     The others are those of `relaxation` and `learn_policy`.
     """
     single = setup.network(paths=1) if network is None else network
-    of_weights = weights.optimizer(setup.steps, paths=True)
+    epochs = setup.epochs if weight_epochs is None else weight_epochs
+    of_weights = weights.optimizer(epochs * setup.steps_per_epoch, paths=True)
     everything = policy_of({part: jnp.asarray(mask) for part, mask in setup.space.allowed.items()})
     reward = shared_weights_reward(
         single, setup.space, cost=setup.cost, price=setup.penalty if price is None else price, mean=setup.mean

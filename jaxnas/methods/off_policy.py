@@ -86,7 +86,7 @@ def off_policy(
     check_stages(setup, {"stage_operations": operations, **given}, warmup_epochs)
     part = setup._replace(epochs=setup.epochs // len(operations))
     prices = _prices(setup, stage_bases, stage_exponents, hard)
-    schedule = choose(
+    schedule, weight_epochs = choose(
         "mode",
         mode,
         {
@@ -112,6 +112,7 @@ def off_policy(
             lambda allowed: factorised(setup.space, allowed),
             learning,
             lambda policy, train: schedule(policy, dropping(rate, train) if dropout else train),
+            weight_epochs=weight_epochs,
             network=setup.network(paths=1, **{name: values[number] for name, values in sizes.items() if values}),
             price=prices[number] if prices else None,
             code_of=_acting(setup.space, learning, warmup_epochs * setup.steps_per_epoch),
@@ -137,12 +138,14 @@ def _prices(setup: Setup, bases: tuple[float, ...], exponents: tuple[float, ...]
     return tuple(reward_power(base, exponent, hard) for base, exponent in zip(bases, exponents, strict=True))
 
 
-def _interleaved(setup: Setup, warmup_epochs: int, every: int) -> Schedule:
+def _interleaved(setup: Setup, warmup_epochs: int, every: int) -> tuple[Schedule, int]:
+    """What a step does, and in how many epochs the weights learn."""
     learns = setup.after(warmup_epochs, every)
-    return lambda policy, train: (train, when(learns, policy))
+    return lambda policy, train: (train, when(learns, policy)), setup.epochs
 
 
-def _separate(setup: Setup, warmup_epochs: int, cycle_epochs: tuple[int, ...]) -> Schedule:
+def _separate(setup: Setup, warmup_epochs: int, cycle_epochs: tuple[int, ...]) -> tuple[Schedule, int]:
+    """What a step does, and in how many epochs the weights learn."""
     if len(cycle_epochs) != 2:
         raise UserError(
             f"method.cycle_epochs has {len(cycle_epochs)} entries, but a cycle has two numbers of epochs: of the "
@@ -160,7 +163,8 @@ def _separate(setup: Setup, warmup_epochs: int, cycle_epochs: tuple[int, ...]) -
         epoch = step // setup.steps_per_epoch - warmup_epochs
         return (epoch >= 0) & (epoch % (of_weights + of_policy) >= of_weights)
 
-    return lambda policy, train: (when(lambda step: ~of_cycle(step), train), when(of_cycle, policy))
+    weight_epochs = warmup_epochs + (setup.epochs - warmup_epochs) // (of_weights + of_policy) * of_weights
+    return lambda policy, train: (when(lambda step: ~of_cycle(step), train), when(of_cycle, policy)), weight_epochs
 
 
 def _acting(space: Space, learning: Learning, warmup_steps: int) -> Callable[[Key, SearchState], Code]:

@@ -93,9 +93,9 @@ NOISE = Dropout(jax.random.key(5), jnp.asarray(0.4))
     ("kind", "noise", "settings", "wholes", "paths"),
     [
         ("mixture", NOISE, {}, ("wide", "tape"), ()),
-        ("one-hot", None, {}, ("wide",), ("plain", "tape")),
-        ("two paths", NOISE, {}, (), ("tape",)),
-        ("two paths", None, {"partial": 2}, ("wide", "tape"), ("tape",)),
+        ("one-hot", None, {}, ("wide",), ("tape",)),
+        ("two paths", NOISE, {}, (), ("plain", "tape")),
+        ("two paths", None, {"partial": 2}, ("wide",), ("tape",)),
     ],
     ids=["dropout on identities", "one path", "two paths, dropout", "two paths, partial channels"],
 )

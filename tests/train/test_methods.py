@@ -212,7 +212,7 @@ def make(row, space=None, devices=ONE_DEVICE, synchronize=True, batch_size=BATCH
             family.space,
             batch_size=batch_size,
             counts=(EXAMPLES // 2, EXAMPLES // 2),
-            augmentation=Augmentation(1, True, 2, (0.5,), (0.25,)),
+            augmentation=Augmentation(0, False, 0, (0.5,), (0.25,)),
             devices=devices,
         )
         for stage in stages
