@@ -30,6 +30,10 @@ def _at_least(least: int) -> Limit:
     return Limit(f"at least {least}", lambda value: least <= value < math.inf)
 
 
+def _between(least: int, most: int) -> Limit:
+    return Limit(f"from {least:,} to {most:,}", lambda value: least <= value <= most)
+
+
 GROWTH = Limit("0 or above 1", lambda value: value == 0 or 1 < value < math.inf)
 FINITE = Limit("finite", math.isfinite)
 POSITIVE = Limit("above 0 and finite", lambda value: 0 < value < math.inf)
@@ -211,12 +215,12 @@ TABULAR_GROUPS = ("space", "images", "table", "cost", "strategies")
 TABULAR_FIELDS = {
     "question": TEXT,
     "seed": FIELDS["seed"],
-    "repetitions": _integer(_at_least(1)),
-    "evaluations": _integer(_at_least(1)),
+    "repetitions": _integer(_between(1, 1_000_000)),
+    "evaluations": _integer(_between(1, 10_000_000)),
     **{f"images.{name}": _integer(_at_least(1)) for name in ("size", "channels", "classes")},
     **{name: FIELDS[name] for name in ("table.path", "table.metric", "table.scale")},
     "table.trainings": TUPLE,
-    "table.noise": _number(_at_least(0)),
+    "table.noise": _number(_between(0, 1_000_000)),
     "table.missing": TEXT,
     "cost.name": TEXT,
     "cost.column": TEXT,
@@ -226,14 +230,15 @@ TABULAR_FIELDS = {
     "cost.hard": FLAG,
 }
 SYNTHETIC_FIELDS = {
-    "space.choices": _integer(_at_least(2)),
-    "space.options": _integer(_at_least(2)),
-    "space.interactions": _number(_at_least(0)),
+    "space.choices": _integer(_between(2, 100)),
+    "space.options": _integer(_between(2, 1_000_000)),
+    "space.interactions": _number(_between(0, 1_000_000)),
     "space.seed": _integer(_at_least(0)),
 }
 STRATEGY_FIELDS = {
-    **{name: _integer(_at_least(1)) for name in ("batch", "candidates", "rungs", "population", "parents", "sample")},
-    **{name: _integer(_at_least(0)) for name in ("mutants", "crossovers", "replay", "replayed")},
+    **{name: _integer(_between(1, 100_000)) for name in ("batch", "candidates", "population", "parents", "sample")},
+    **{name: _integer(_between(0, 100_000)) for name in ("mutants", "crossovers", "replay", "replayed")},
+    "rungs": _integer(_at_least(1)),
     **{name: _integer(_at_least(1)) for name in ("updates", "hidden")},
     "reduction": _integer(_at_least(2)),
     **{name: _number(POSITIVE) for name in ("learning_rate", "temperature", "clip_ratio")},

@@ -6,7 +6,7 @@ This, `pricing` and `experiment` are where the config ends; everything else take
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,7 +142,9 @@ def plan(config: Config) -> Plan:
         augmentation=_augmentation(config, dataset, config.retrain.cutout),
         cadence=Cadence(config.checkpoint.every_steps, config.checkpoint.every_seconds),
     )
-    return made._replace(stages=_stages(made, config, _method(config, build_method, setup)))
+    stages = _method(config, build_method, setup)
+    _check_agreement(config, family.space, stages)
+    return made._replace(stages=_stages(made, config, stages))
 
 
 def _method(config: Config, build_method: Callable[..., Method | tuple[Stage, ...]], setup: Setup) -> tuple[Stage, ...]:
@@ -155,6 +157,25 @@ def _method(config: Config, build_method: Callable[..., Method | tuple[Stage, ..
     }
     method = build_method(setup, **groups, **settings)
     return (Stage("search", config.epochs, method),) if isinstance(method, Method) else method
+
+
+def _check_agreement(config: Config, space: Space, stages: Sequence[Stage]) -> None:
+    """Raises UserError where two settings each choose what is derived, so that one would be ignored."""
+    method, limited = config.method, config.cost.limit > 0
+    restricted = [
+        *(["skips"] if "skips" in method and part_of_skips(space) == "normal" else []),
+        *(["selection"] if method.get("selection", "argmax") != "argmax" else []),
+    ]
+    if limited and restricted:
+        raise UserError(
+            f"with cost.limit the most probable architecture within it is derived, so that method.{restricted[0]} "
+            f"({method[restricted[0]]!r}) would be ignored; set cost.limit to 0."
+        )
+    if config.monitor.skips and any(stage.method.predict is None for stage in stages):
+        raise UserError(
+            f"monitor.skips stops a search whose architecture is learned step by step, but {method.name!r} decides by "
+            "rewards when its weights have learned; set it to 0."
+        )
 
 
 def read_truth(config: Config, space: Space) -> Truth | None:

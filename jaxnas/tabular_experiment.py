@@ -97,7 +97,9 @@ def make_setting(config: Config) -> Setting:
         missing=known.missing,
     )
     problem = Problem(table.space, _cost(config, table, family), config.cost.limit, _reward(config))
-    judge(problem, given)  # a limit that no architecture meets is found now
+    judged = judge(problem, given)  # a limit that no architecture meets is found now
+    costs = jnp.where(jnp.isfinite(judged.rewards), judged.costs, jnp.inf)
+    problem = problem._replace(cheapest=architecture_at(table.space, jnp.argmin(costs)))
     if not config.strategies:
         raise UserError("the config has no strategies; give strategies.LABEL.name for each.")
     return Setting(table, given, problem, {label: _strategy(config, label, problem) for label in config.strategies})
@@ -128,6 +130,8 @@ def _cost(config: Config, table: Table, family: Family | None) -> Callable[[Gate
     for name in ("limit", "target"):
         if cost.name == "none" and cost[name]:
             raise UserError(f"cost.{name} is {cost[name]:g}, which has no effect with cost.name 'none'.")
+    if cost.hard and not cost.target:
+        raise UserError("cost.hard is True, which has no effect without cost.target.")
     if family is None and cost.name in COUNTED:
         raise UserError(f"cost.name is {cost.name!r}, but a synthetic table has no networks; take 'column'.")
     if cost.name == "column":
@@ -198,14 +202,17 @@ def _search_all(config: Config, made: Setting, folder: Workdir, stop: StopReques
         if not file.exists():
             if stop.requested:
                 raise Stopped(stop.requested, f"after {number} of {len(made.strategies)} strategies")
-            curves = tabular_search(
-                strategy,
-                made.problem,
-                made.answers,
-                evaluations=config.evaluations,
-                key=named(jax.random.key(config.seed), label),
-                repetitions=config.repetitions,
-            )
+            try:
+                curves = tabular_search(
+                    strategy,
+                    made.problem,
+                    made.answers,
+                    evaluations=config.evaluations,
+                    key=named(jax.random.key(config.seed), label),
+                    repetitions=config.repetitions,
+                )
+            except UserError as error:
+                raise UserError(f"strategies.{label}: {error}") from error
             write_json(file, summary(made, curves))
             print(f"{label}: {curves.seconds:.1f} s, and {curves.compile:.1f} s to compile", file=sys.stderr)
         searches[label] = read_json(file)

@@ -174,6 +174,26 @@ def test_a_curvature_of_nothing(data, tmp_path, capsys):
     assert_refused(command, tmp_path / "run", message, capsys)
 
 
+AGREEING = {"p_darts": {"epochs": 6, "method__stage_operations": "(3,3,2)", "method__stage_layers": "(1,1,2)"}}
+AGREEING["p_darts"] |= {"method__stage_channels": "(2,2,2)", "method__warmup_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "message"),
+    [
+        (
+            "p_darts",
+            {"cost__name": "params", "cost__limit": 1e6},
+            "the most probable architecture within it is derived, so that method.skips (2) would be ignored",
+        ),
+        ("random_nas", {"monitor__skips": 1}, "monitor.skips stops a search whose architecture is learned step by step, but"),
+    ],
+)
+def test_settings_that_each_choose_what_is_derived(method, fields, message, data, tmp_path, capsys):
+    command = arguments(tmp_path / "run", data, method, **AGREEING.get(method, {}), **fields)
+    assert_refused(command, tmp_path / "run", message, capsys)
+
+
 TABLE = "# jaxnas latency table, version 1\n# units: ms\ncomponent,milliseconds,spread\n"
 
 

@@ -146,7 +146,7 @@ def make(changed, epochs=4, space="darts", **setup):
         ({"stage_exponents": (-1.0, -1.0)}, 4, "method.stage_exponents needs method.stage_bases"),
         ({"stage_bases": (1.0, 1.0), "stage_exponents": (0.0, 0.0)}, 4, "stage_bases prices what architectures cost"),
         ({"mode": "seperate"}, 4, "unknown mode 'seperate'; did you mean 'separate'"),
-        ({"mode": "separate"}, 4, "the 1 epochs of a stage after its warm-up are not whole cycles of 1 . 1 epochs"),
+        ({"mode": "separate"}, 4, "1 . 1 epochs; the nearest number of a stage's epochs that fits is 3."),
         ({"mode": "separate", "cycle_epochs": (1,)}, 4, "cycle_epochs has 1 entries, but a cycle has two numbers"),
         ({"behaviour": "epsilon greedy"}, 4, "unknown behaviour 'epsilon greedy'; did you mean"),
         ({"behaviour": "epsilon", "epsilon": 0.0}, 4, "epsilon is 0.0, but has to be above 0"),

@@ -259,6 +259,25 @@ def test_a_table_of_a_family_has_its_costs(tmp_path):
     np.testing.assert_allclose(judged(config).rewards, [0.5, 0.4, 0.3, 0.5], rtol=1e-6)
 
 
+def test_a_limit_that_only_some_listed_ones_meet_can_be_searched(tmp_path):
+    """Costs that are looked up have no derivative to follow to the cheapest; those not listed are the dearest."""
+    config = tiny({"random": SEARCHES["random"]}, MACRO)
+    (tmp_path / "table.csv").write_text("\n".join([*LISTED[:2], LISTED[-1]]))
+    config.table.update({"path": str(tmp_path / "table.csv"), "scale": 0.01, "missing": "worst"})
+    config.cost.update({"name": "column", "column": "params"})
+    costs = judged(config).costs
+    config.cost.limit = float(np.min(costs))
+    made = make_setting(config)
+    assert float(made.problem.price(made.problem.cheapest)) == np.min(costs)
+    assert run_tabular(config, tmp_path / "run")["searches"]["random"]["by_round"]["found"][-1] == 1
+
+
+def test_a_policy_of_one_strategy_is_its_own():
+    config = importlib.import_module("configs.tabular.toy").get_config()
+    config.strategies.reinforce.policy.name = "recurrent"
+    assert config.strategies.ppo.policy.name == "factorised"
+
+
 def judged(config):
     made = make_setting(config)
     return judge(made.problem, made.answers)
@@ -282,16 +301,18 @@ def change(name, value):
 
 WRONG = [
     ("evaluation", 3, "unknown config field 'evaluation'; did you mean 'evaluations'?"),
-    ("evaluations", 0, "evaluations must be at least 1, not 0."),
+    ("evaluations", 0, "evaluations must be from 1 to 10,000,000, not 0."),
+    ("repetitions", 10**11, "repetitions must be from 1 to 1,000,000, not 100000000000."),
     ("repetitions", None, "the config lacks the field 'repetitions', a whole number."),
     ("table", None, "the config lacks the field 'table', a group of fields."),
-    ("table.noise", -1.0, "table.noise must be at least 0, not -1.0."),
+    ("table.noise", -1.0, "table.noise must be from 0 to 1,000,000, not -1.0."),
     ("table.missing", "eror", "unknown way to answer for missing architectures 'eror'; did you mean 'error'?"),
     ("table.metric", "acuracy", "unknown metric of the table 'acuracy'; did you mean 'accuracy'?"),
     ("table.path", "here.csv", "table.path is 'here.csv', which has no effect with the space 'synthetic'."),
     ("space.name", "synthetc", "unknown space 'synthetc'; did you mean 'synthetic'?"),
     ("space.name", "nas_bench_201", "unknown setting of 'nas_bench_201', space. 'choices'"),
-    ("space.options", 1, "space.options must be at least 2, not 1."),
+    ("space.options", 1, "space.options must be from 2 to 1,000,000, not 1."),
+    ("space.choices", 30, "30 choices among 3 options make 205,891,132,094,649 architectures, but a table can have"),
     ("space.seed", None, "space lacks seed, which 'synthetic' needs."),
     ("cost.name", "size", "unknown cost 'size'; known are: bit_operations, column, mult_adds, none, params."),
     ("cost.name", "params", "cost.name is 'params', but a synthetic table has no networks; take 'column'."),
@@ -299,13 +320,15 @@ WRONG = [
     ("cost.limit", 5.0, "cost.limit is 5, which has no effect with cost.name 'none'."),
     ("cost", {"name": "column", "column": "cots"}, "unknown metric of the table 'cots'; did you mean 'cost'?"),
     ("cost", {"name": "column", "column": "cost", "limit": 1.0}, "cost.limit is 1, which no architecture of the table"),
+    ("cost.hard", True, "cost.hard is True, which has no effect without cost.target."),
+    ("cost", {"name": "column", "column": "cost", "target": 1e6, "exponent": -1e5}, "is inf; change cost.target or"),
     ("cost.exponent", 0.5, "cost.exponent must be at most 0 and finite, not 0.5."),
     ("strategies", {}, "the config has no strategies; give strategies.LABEL.name for each."),
     ("strategies.random", {"batch": 2}, "strategies.random lacks the field 'name', a text."),
     ("strategies.random.name", "randm", "strategies.random: unknown strategy 'randm'; did you mean 'random'?"),
     ("strategies.random.bath", 2, "unknown setting of 'random', strategies.random. 'bath'; did you mean 'batch'?"),
     ("strategies.random.batch", None, "strategies.random lacks batch, which 'random' needs."),
-    ("strategies.random.batch", 0, "strategies.random.batch must be at least 1, not 0."),
+    ("strategies.random.batch", 0, "strategies.random.batch must be from 1 to 100,000, not 0."),
     ("strategies.a/b", SEARCHES["random"], "the label 'a/b' names a file, so it has to be made of letters"),
     ("strategies.random", common.STRATEGIES["reinforce"] | {"policy": {"name": "factored"}}, "did you mean 'factor"),
     ("strategies.random", common.STRATEGIES["reinforce"] | {"policy": 3}, "random.policy lacks the field 'name', a t"),
@@ -338,5 +361,6 @@ def test_a_space_of_networks_needs_a_table_and_one_with_all_that_is_proposed(tmp
         run_tabular(config, tmp_path / "run")
     (tmp_path / "table.csv").write_text("\n".join(LISTED[:3]))
     config.table.path = str(tmp_path / "table.csv")
-    with pytest.raises(UserError, match=r"does not list the architecture '1[01]', which the search proposed"):
+    message = r"strategies\.random: the table does not list the architecture '1[01]', which the search proposed"
+    with pytest.raises(UserError, match=message):
         run_tabular(config, tmp_path / "run")

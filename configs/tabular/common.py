@@ -5,6 +5,7 @@ architectures, as far as a few tries told; they are nobody's published ones.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -72,6 +73,6 @@ def tabular(question: str, space: Mapping[str, Any], strategies: Mapping[str, Ma
                 "exponent": -0.07,
                 "hard": False,  # only what exceeds the target costs
             },
-            "strategies": {label: dict(strategy) for label, strategy in strategies.items()},
+            "strategies": {label: deepcopy(dict(strategy)) for label, strategy in strategies.items()},
         }
     )

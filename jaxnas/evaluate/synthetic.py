@@ -5,11 +5,13 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.core.errors import UserError
 from jaxnas.evaluate.tabular import Table
 from jaxnas.spaces.product import product_space
 
 LOWEST, HIGHEST = 0.5, 0.95  # accuracies
 CHEAPEST, DEAREST = 1.0, 10.0  # what an option costs
+LARGEST = 2**20  # architectures
 
 
 def synthetic_table(*, choices: int, options: int, interactions: float, seed: int) -> Table:
@@ -19,7 +21,13 @@ def synthetic_table(*, choices: int, options: int, interactions: float, seed: in
     pair of options of neighbouring choices, brought to these ends: with 0 the best option of every choice is the best
     whatever the others are. The cost is a sum over choices, of 1 to 10 for each, the dearer the more its option adds to
     the accuracy, so that a limit hurts.
+    Raises UserError for more than LARGEST architectures.
     """
+    if options**choices > LARGEST:
+        raise UserError(
+            f"{choices} choices among {options} options make {options**choices:,} architectures, but a table can have "
+            f"at most {LARGEST:,}; take fewer."
+        )
     space = product_space("synthetic", {"choices": tuple(map(str, range(options)))}, {"choices": choices})
     generator = np.random.default_rng(seed)
     single = generator.standard_normal((choices, options))

@@ -172,7 +172,10 @@ def column_cost(table: Table, metric: str) -> Callable[[Gates], Array]:
 
 
 def judge(problem: Problem, answers: Answers) -> Judged:
-    """Prices and rewards all combinations; raises UserError where the limit excludes all that the table lists."""
+    """Prices and rewards all combinations.
+
+    Raises UserError where the limit excludes all that the table lists, and for a reward that is not finite.
+    """
 
     def of_one(index: Array) -> tuple[Array, Array]:
         architecture = architecture_at(problem.space, index)
@@ -185,8 +188,16 @@ def judge(problem: Problem, answers: Answers) -> Judged:
     indices = jnp.arange(len(answers.true))
     costs, possible = jax.jit(lambda: jax.lax.map(of_one, indices, batch_size=PRICED_AT_ONCE))()
     rewards = jnp.where(possible, problem.reward(answers.true, costs), jnp.nan)
-    if not bool(jnp.any(jnp.isfinite(rewards))):
-        known = np.asarray(costs)[np.isfinite(answers.true)]
+    listed = np.isfinite(answers.true)
+    bad = listed & np.asarray(possible) & ~np.isfinite(rewards)
+    if bad.any():
+        text = problem.space.canonical(architecture_at(problem.space, jnp.asarray(bad.argmax())))
+        raise UserError(
+            f"the reward of {text!r} is {float(rewards[bad.argmax()])}; change cost.target or cost.exponent, or set "
+            "cost.hard where something costs nothing."
+        )
+    if not np.any(listed & np.asarray(possible)):
+        known = np.asarray(costs)[listed]
         raise UserError(
             f"cost.limit is {problem.limit:,g}, which no architecture of the table meets: those listed cost "
             f"{known.min():,g} to {known.max():,g}."

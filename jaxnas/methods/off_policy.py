@@ -156,7 +156,8 @@ def _separate(setup: Setup, warmup_epochs: int, cycle_epochs: tuple[int, ...]) -
         cycles = max(1, round((setup.epochs - warmup_epochs) / (of_weights + of_policy)))
         raise UserError(
             f"the {setup.epochs - warmup_epochs} epochs of a stage after its warm-up are not whole cycles of "
-            f"{of_weights} + {of_policy} epochs; the nearest number that is is {cycles * (of_weights + of_policy)}."
+            f"{of_weights} + {of_policy} epochs; the nearest number of a stage's epochs that fits is "
+            f"{warmup_epochs + cycles * (of_weights + of_policy)}."
         )
 
     def of_cycle(step: Array) -> Array:

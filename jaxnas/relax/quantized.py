@@ -14,7 +14,7 @@ from jaxnas.relax.binary import sign
 
 FULL = 32  # the bits of a number that is not quantised
 UNQUANTIZED = FULL, FULL  # weights and activations
-SMALLEST = 1e-6  # clipping levels below this count as this
+SMALLEST = 1e-6  # clipping levels, and largest weights of a kernel, below this count as this
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -58,7 +58,8 @@ def quantized_weights(kernel: Array, bits: int) -> Array:
     if bits == 1:
         return scaled_sign(kernel)
     squashed = jnp.tanh(kernel)
-    return 2 * nearest_level(squashed / (2 * jnp.max(jnp.abs(squashed))) + 0.5, bits) - 1
+    largest = jnp.maximum(jnp.max(jnp.abs(squashed)), SMALLEST)
+    return 2 * nearest_level(squashed / (2 * largest) + 0.5, bits) - 1
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -56,7 +56,7 @@ def prepared(problem: Problem) -> tuple[Problem, Architecture]:
     if not legal(problem._replace(limit=0.0), least):
         raise UserError(f"the options that are still allowed leave no architecture of the space {space.name!r}.")
     if problem.cost is not None and problem.limit:
-        least = cheapest(space, problem.cost)
+        least = cheapest(space, problem.cost) if problem.cheapest is None else problem.cheapest
         if not legal(problem, least):
             low, high = attainable(space, problem.cost)
             raise UserError(

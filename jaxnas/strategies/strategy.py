@@ -19,7 +19,8 @@ class Problem(NamedTuple):
 
     cost: gates -> what they cost; None for a search that counts none. limit: the most that a proposal may cost, 0 for
     none. reward: (accuracy, cost) -> what is maximised, elementwise. allowed: {part: bool [choices, options]}, the
-    options that are still searched; None for all that the space has.
+    options that are still searched; None for all that the space has. cheapest: an architecture that costs least, for a
+    cost whose derivative does not tell.
     """
 
     space: Space
@@ -27,6 +28,7 @@ class Problem(NamedTuple):
     limit: float = 0.0
     reward: Callable[[Array, Array], Array] = lambda accuracy, cost: accuracy
     allowed: Mapping[str, Array] | None = None
+    cheapest: Architecture | None = None
 
     def price(self, architecture: Architecture) -> Array:
         """What one architecture costs, a scalar; 0 for a search that counts no cost."""
