@@ -78,7 +78,7 @@ def run_tabular(config: Config, workdir: str | Path) -> Mapping[str, Any]:
         if result is not None:
             return result
         (folder / "checkpoints").mkdir(exist_ok=True)
-        with StopRequest() as stop:
+        with StopRequest("search") as stop:
             searches = _search_all(config, made, folder, stop)
         return _conclude(config, made, folder, searches)
 

@@ -186,7 +186,11 @@ AGREEING["p_darts"] |= {"method__stage_channels": "(2,2,2)", "method__warmup_epo
             {"cost__name": "params", "cost__limit": 1e6},
             "the most probable architecture within it is derived, so that method.skips (2) would be ignored",
         ),
-        ("random_nas", {"monitor__skips": 1}, "monitor.skips stops a search whose architecture is learned step by step, but"),
+        (
+            "random_nas",
+            {"monitor__skips": 1},
+            "monitor.skips stops a search whose architecture is learned step by step, but",
+        ),
     ],
 )
 def test_settings_that_each_choose_what_is_derived(method, fields, message, data, tmp_path, capsys):

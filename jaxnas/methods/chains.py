@@ -98,7 +98,7 @@ def fbnet(
             return space.decode(jax.tree.map(jnp.log, noise.gates))
 
         memory = jax.lax.cond(
-            epoch == setup.epochs - 1, lambda: best_drawn(key, candidates, one, judge), lambda: state.memory
+            epoch == setup.epochs - 1, lambda: best_drawn(setup, key, candidates, one, judge), lambda: state.memory
         )
         return state._replace(memory=memory), jnp.where(memory.accuracy < 0, accuracy, memory.accuracy)
 

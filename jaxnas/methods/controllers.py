@@ -69,7 +69,9 @@ def enas(
             return decoded(space, policy.sample(key, state.logits), marginals)
 
         memory: Experience = state.memory
-        found = jax.lax.cond(epoch == last, lambda: best_drawn(key, candidates, one, judge), lambda: memory.found)
+        found = jax.lax.cond(
+            epoch == last, lambda: best_drawn(setup, key, candidates, one, judge), lambda: memory.found
+        )
         searched = jnp.where(found.accuracy < 0, accuracy, found.accuracy)
         return state._replace(memory=memory._replace(found=found)), searched
 

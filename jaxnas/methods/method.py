@@ -197,12 +197,19 @@ def no_candidates(space: Space) -> Candidates:
     )
 
 
-def best_drawn(key: Key, number: int, draw: Callable[[Key], Architecture], judge: Judge) -> Candidates:
-    """The best of so many architectures, drawn and judged one after another."""
+def best_drawn(setup: Setup, key: Key, number: int, draw: Callable[[Key], Architecture], judge: Judge) -> Candidates:
+    """The best of so many architectures, drawn and judged one after another.
+
+    Those beyond the limit of the cost count as the worst, with an accuracy of -1.
+    """
 
     def one(key: Key) -> tuple[Architecture, Array]:
         architecture = draw(key)
-        return architecture, judge(architecture)
+        accuracy = judge(architecture)
+        if setup.cost is not None and setup.limit:
+            within = setup.cost(encode(setup.space, architecture)) <= setup.limit
+            accuracy = jnp.where(within, accuracy, -1.0)
+        return architecture, accuracy
 
     drawn, accuracies = jax.lax.map(one, jax.random.split(key, number))
     winner = jnp.argmax(accuracies)

@@ -10,14 +10,16 @@ from typing import Any
 class StopRequest:
     """While entered, SIGTERM and SIGINT are noted in `requested`, and on standard error, instead of ending the process.
 
+    unit: what is finished and saved before the process ends, in a word: a "step", or what else a checkpoint holds.
     A second SIGINT raises KeyboardInterrupt at once. The handlers found on entry are put back on exit. Python delivers
     signals to the main thread only: entered from another thread, it changes nothing and is never requested.
     """
 
     requested: str | None  # the name of the first signal received, such as "SIGTERM"
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "step") -> None:
         self.requested = None
+        self._unit = unit
         self._interrupted = False
         self._previous: dict[int, Any] = {}
 
@@ -41,5 +43,6 @@ class StopRequest:
         self._interrupted = self._interrupted or number == signal.SIGINT
         if self.requested is None:  # not print, which may be in the middle of a line of its own
             again = "; interrupt again to stop at once" if number == signal.SIGINT else ""
-            os.write(2, f"\n{signal.Signals(number).name}: stopping after the present step, saved{again}\n".encode())
+            name = signal.Signals(number).name
+            os.write(2, f"\n{name}: stopping after the present {self._unit}, saved{again}\n".encode())
         self.requested = self.requested or signal.Signals(number).name
