@@ -53,7 +53,7 @@ def compare(config: Config, workdir: str | Path) -> Mapping[str, Any]:
         results: dict[str, Mapping[str, Any]] = {}
         for label, run in runs.items():
             results[label] = search(run, folder / label)
-            jax.clear_caches()  # the programs of one search, half a gigabyte, serve no other
+            jax.clear_caches()  # the programs of one search serve no other
         ranked = ranked_architectures(config, next(iter(runs.values())), folder / RANKED, truth)
         examined = {label: examine(config, run, folder / label, truth, ranked) for label, run in runs.items()}
         return _conclude(config, folder, results, examined, examples, truth)
