@@ -113,6 +113,9 @@ def test_a_run_asked_to_stop_says_after_what(tmp_path, monkeypatch):
     class Requested:
         requested = None
 
+        def __init__(self, unit):
+            assert unit == "search"
+
         def __enter__(self):
             return self
 
