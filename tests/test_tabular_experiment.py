@@ -275,6 +275,13 @@ def test_a_limit_that_only_some_listed_ones_meet_can_be_searched(tmp_path):
     assert run_tabular(config, tmp_path / "run")["searches"]["random"]["by_round"]["found"][-1] == 1
 
 
+def test_a_budget_below_the_first_round_names_its_strategy(tmp_path):
+    config = tiny({"random": SEARCHES["random"]})
+    config.evaluations = 1
+    with pytest.raises(UserError, match=r"strategies\.random: evaluations is 1, but the first round"):
+        run_tabular(config, tmp_path / "run")
+
+
 def test_a_policy_of_one_strategy_is_its_own():
     config = importlib.import_module("configs.tabular.toy").get_config()
     config.strategies.reinforce.policy.name = "recurrent"

@@ -11,7 +11,7 @@ from configs.compare.common import comparison, narrow_macro
 from configs.search import common
 
 EPOCHS = 12
-# {label: what differs from ε-greedy samples with clipped importance weights}
+# {label: what differs from ε-greedy samples with ordinary importance weights, which ε bounds below the clip}
 VARIANTS = {
     "epsilon_clipped": {},
     "epsilon_none": {"correction": "none"},

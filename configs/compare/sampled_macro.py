@@ -2,7 +2,7 @@
 
 Command: python launch/compare.py --config=configs/compare/sampled_macro.py --workdir=runs/sampled_macro
     --config.table.path=nas_bench_macro.csv --config.base.data.path=cifar10_4000.npz
-Expected time: About 65 minutes on one CPU core.
+Expected time: About 70 minutes on one CPU core.
 Expected result: 91.99 % ± 0.38 of true accuracy for One-Shot, 91.86 % ± 0.47 for SPOS, 91.49 % ± 0.74 for FairNAS and
     90.95 % ± 0.48 for RandomNAS, 0.1 to 0.7 points more with calibration (docs/results.md).
 """
