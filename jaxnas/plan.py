@@ -20,7 +20,8 @@ from jaxnas.core.types import Architecture, Array, Batch, PyTree, Space
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.sources import Dataset, load
-from jaxnas.evaluate.retrain import Recipe, training_task
+from jaxnas.evaluate.recipe import Recipe
+from jaxnas.evaluate.retrain import training_task
 from jaxnas.evaluate.tabular import Table, column, read_table
 from jaxnas.limits import Config, check_fields
 from jaxnas.methods import METHODS, Arch, Evolution, Method, Setup, Stage, Weights
@@ -110,7 +111,7 @@ def plan(config: Config) -> Plan:
     build_family = choose("space", config.space.name, FAMILIES)
     _check_groups(config, build_method, build_family)
     dataset = load(config.data.name, config.data.path or None)
-    values["data"]["sha256"] = _fingerprint(dataset)
+    values["data"]["sha256"] = fingerprint(dataset)
     sizes = {"batch_size": config.batch_size, "retrain.batch_size": config.retrain.batch_size}
     devices = check_devices(config.devices, sizes)
     images = Images(
@@ -138,7 +139,7 @@ def plan(config: Config) -> Plan:
         stages=(),
         price=price,
         truth=read_truth(config, family.space),
-        recipe=Recipe(**{name: config.retrain[name] for name in Recipe._fields}),
+        recipe=Recipe(**{name: config.retrain[name] for name in RECIPE}),
         augmentation=_augmentation(config, dataset, config.retrain.cutout),
         cadence=Cadence(config.checkpoint.every_steps, config.checkpoint.every_seconds),
     )
@@ -149,7 +150,7 @@ def plan(config: Config) -> Plan:
 
 def _method(config: Config, build_method: Callable[..., Method | tuple[Stage, ...]], setup: Setup) -> tuple[Stage, ...]:
     """The stages of the method, one where it has no others."""
-    settings = {name: _hashable(value) for name, value in config.method.items() if name != "name"}
+    settings = {name: hashable(value) for name, value in config.method.items() if name != "name"}
     groups = {
         name: group(**{field: settings.pop(field) for field in group._fields})
         for name, group in SETTINGS.items()
@@ -251,7 +252,7 @@ def _check_groups(config: Config, build_method: Callable[..., Any], build_family
     groups = {
         "method": (config.method, config.method.name, _taken(build_method)),
         "space": (config.space, config.space.name, own),
-        "retrain": (config.retrain, config.space.name, [*Recipe._fields, *RETRAIN_ALWAYS, *retrain]),
+        "retrain": (config.retrain, config.space.name, [*RECIPE, *RETRAIN_ALWAYS, *retrain]),
     }
     for group, (fields, name, wanted) in groups.items():
         given = [field for field in fields if field != "name"]
@@ -266,6 +267,8 @@ def _check_groups(config: Config, build_method: Callable[..., Any], build_family
             raise UserError(f"the {kind} {name!r} {what}; {start}, such as {_example(group, name)}.")
 
 
+# What a search says of the training of what it found; launch/evaluate.py trains by whole recipes.
+RECIPE = tuple(name for name in Recipe._fields if name not in Recipe._field_defaults)
 RETRAIN_ALWAYS = ("cutout", "random_baseline")
 
 
@@ -276,15 +279,15 @@ def _example(group: str, name: str) -> str:
 def _family_settings(config: Config, build_family: Callable[..., Any]) -> dict[str, Any]:
     taken = settings_of(build_family)
     groups = {name: config.retrain[name.removeprefix(RETRAIN)] for name in taken if name.startswith(RETRAIN)}
-    return groups | {name: _hashable(config.space[name]) for name in taken if not name.startswith(RETRAIN)}
+    return groups | {name: hashable(config.space[name]) for name in taken if not name.startswith(RETRAIN)}
 
 
-def _hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
     """Tuples for lists, which a config read from elsewhere may have."""
-    return tuple(_hashable(item) for item in value) if isinstance(value, list | tuple) else value
+    return tuple(hashable(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _fingerprint(dataset: Dataset) -> str:
+def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of all images and labels: a run is continued on the data it was started with, wherever they lie."""
     digest = hashlib.sha256()
     for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):

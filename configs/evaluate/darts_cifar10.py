@@ -1,23 +1,12 @@
-"""The evaluation network of DARTS on CIFAR-10 (Liu, Simonyan & Yang 2019, second order).
+"""The network of a genotype on CIFAR-10, by the recipe of DARTS (Liu, Simonyan & Yang 2019).
 
-Command: python launch/describe.py --config=configs/evaluate/darts_cifar10.py
-Expected time: 5 seconds
-Expected result: {"params": 3349342, "params_with_auxiliary": 3825768, "mult_adds": 528359040, "layers": 20}
+Command: python launch/evaluate.py --config=configs/evaluate/darts_cifar10.py --workdir=runs/darts_cifar10
+Expected time: Not run: about a day on one GPU of 2018, by the paper; describing it takes 5 seconds.
+Expected result: Published 2.76 % ± 0.09 test error with 3,349,342 parameters and 528,359,040 mult-adds.
 """
 
-from ml_collections import ConfigDict
+from configs.evaluate import common
 
 
 def get_config():
-    return ConfigDict(
-        {
-            "genotype": "DARTS_V2",  # a published name, or Genotype(normal=[...], ...)
-            "channels": 36,
-            "layers": 20,
-            "auxiliary": True,  # whether the network trains with an auxiliary head
-            "stem": "cifar",
-            "image_size": 32,
-            "image_channels": 3,
-            "classes": 10,
-        }
-    )
+    return common.cells("DARTS_V2")

@@ -196,3 +196,12 @@ ENAS_MACRO = {
     "operations": ("conv_3x3", "conv_5x5", "sep_conv_3x3", "sep_conv_5x5", "max_pool_3x3", "avg_pool_3x3"),
 }
 ENAS_MACRO_8 = {**ENAS_MACRO, "channels": 8, "layers": 6}
+
+# WRN-16-4 with any of four layers in the place of every convolution but the first and the shortcuts.
+SUBSTITUTES = {
+    "name": "substitutes",
+    "depth": 16,
+    "width": 4,
+    "candidates": ("dense", "low_rank@0.25", "half_hashed_separable@0.15", "hashed@0.1"),
+}
+SUBSTITUTES_8 = {**SUBSTITUTES, "depth": 10, "width": 1, "candidates": ("dense", "low_rank@0.3", "hashed@0.1")}

@@ -27,13 +27,17 @@ def load_prepared(name: str, path: str | None = None, others: Sequence[str] = ()
     test, or validation where there is no test. Raises UserError where the set is unknown, not prepared or in another
     format, where it has no such features or splits, and where image sizes vary.
     """
-    folder = Path(path).expanduser() if path else Path(DEFAULT_FOLDER)
-    builder = _open(name, folder, others)
-    splits = _split_names(name, list(builder.info.splits))
-    keys = _feature_names(name, builder.info)
+    builder = open_prepared(name, sets_folder(path), others)
+    splits = split_names(name, list(builder.info.splits))
+    keys = feature_names(name, builder.info)
     (x_train, y_train), (x_test, y_test) = (_arrays(name, builder, split, keys) for split in splits)
     names = getattr(builder.info.features[keys[1]], "names", ())
     return make_dataset(name, x_train, y_train, x_test, y_test, class_names=names)
+
+
+def sets_folder(path: str | None) -> Path:
+    """The folder of all prepared sets: `path`, or that of tensorflow-datasets."""
+    return Path(path).expanduser() if path else Path(DEFAULT_FOLDER)
 
 
 def how_to_prepare(name: str, folder: Path) -> str:
@@ -58,7 +62,11 @@ def check_known(name: str, folder: Path, others: Sequence[str] = ()) -> None:
     raise unknown("dataset", name, near or {*others, *prepared, *OWN_BUILDERS, "tfds:NAME"})
 
 
-def _open(name: str, folder: Path, others: Sequence[str]) -> Any:
+def open_prepared(name: str, folder: Path, others: Sequence[str] = ()) -> Any:
+    """The builder of a prepared set under `folder`, of its newest version unless `name` gives one.
+
+    Raises UserError where the set is unknown, not prepared, or prepared in another format.
+    """
     set_name, _, version = name.partition(":")
     parent = folder / set_name if set_name and ".." not in Path(set_name).parts else folder / "-"
     found = [each.parent for each in parent.glob(f"{version or '*'}/dataset_info.json")]
@@ -80,7 +88,8 @@ def _version_number(folder: Path) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else -1 for part in folder.name.split("."))
 
 
-def _split_names(name: str, splits: Sequence[str]) -> tuple[str, str]:
+def split_names(name: str, splits: Sequence[str]) -> tuple[str, str]:
+    """Which of `splits` to train with and which to test with; validation stands in for test. Raises without a pair."""
     test = next((each for each in ("test", "validation") if each in splits), None)
     if "train" not in splits or test is None:
         raise UserError(
@@ -89,7 +98,8 @@ def _split_names(name: str, splits: Sequence[str]) -> tuple[str, str]:
     return "train", test
 
 
-def _feature_names(name: str, info: Any) -> tuple[str, str]:
+def feature_names(name: str, info: Any) -> tuple[str, str]:
+    """The names of the features that hold the image and its label. Raises UserError for a set without them."""
     features = info.features
     available = list(features) if isinstance(features, tfds.features.FeaturesDict) else []
     for pair in (info.supervised_keys, ("image", "label")):

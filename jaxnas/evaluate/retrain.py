@@ -1,14 +1,16 @@
-"""Training a derived architecture from scratch as a stand-alone network, and its one look at the test split.
+"""Training a stand-alone network from scratch, and its one look at the test split.
 
-Source: Liu, Simonyan & Yang 2019, section 3.2 (SGD with momentum, cosine rate, drop-path rising linearly with the
-epoch, an auxiliary head, clipped gradients, cutout).
+Sources: Liu, Simonyan & Yang 2019, section 3.2 (drop-path rising linearly with the epoch, an auxiliary head, cutout);
+what else a recipe has is told in `evaluate.recipe`, what a teacher adds in `evaluate.distillation`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax import lax
@@ -17,42 +19,41 @@ from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Key, PyTree
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, augment, normalize
-from jaxnas.networks.cell_network import init_variables
-from jaxnas.search.objectives import accuracy, cross_entropy
-from jaxnas.search.optimizers import sgd
+from jaxnas.evaluate.distillation import Distillation, apply_tapped, attention_loss, soft_loss
+from jaxnas.evaluate.recipe import PRECISIONS, LighterDecay, Recipe, averaged, optimizer_of
+from jaxnas.networks.initial import init_variables
+from jaxnas.search.objectives import accuracy
 from jaxnas.train.parallel import Devices
 from jaxnas.train.task import Task
 
 
-class Recipe(NamedTuple):
-    """How to train a stand-alone network; the rate goes from learning_rate to 0 by a cosine over all steps.
-
-    drop_path: the rate reached at the end. auxiliary_weight: of the auxiliary head's loss, where the network has one.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    clip: float
-    drop_path: float
-    auxiliary_weight: float
-
-
 class TrainingData(NamedTuple):
-    """Labelled images on the device: uint8 [n, h, w, c] and int32 [n]."""
+    """Labelled images on the device: uint8 [n, h, w, c] and int32 [n].
+
+    teacher: the variables of one, () without. held_out: (images, labels) to validate on after every epoch, or ().
+    """
 
     images: Array
     labels: Array
+    teacher: PyTree = ()
+    held_out: tuple[Array, Array] | tuple[()] = ()
 
 
 class TrainingState(NamedTuple):
-    """What training changes: int32 step, {"params", "batch_stats"}, and the optimizer's state."""
+    """What training changes: int32 step, {"params", "batch_stats"}, and the optimizer's state.
+
+    average: the moving average of the variables where the recipe asks for one, else ().
+    """
 
     step: Array
     variables: PyTree
     optimizer: optax.OptState
+    average: PyTree = ()
+
+    @property
+    def judged(self) -> PyTree:
+        """The variables that the network is judged by."""
+        return self.average or self.variables
 
 
 def training_task(
@@ -64,46 +65,56 @@ def training_task(
     image_shape: tuple[int, int, int],
     augmentation: Augmentation,
     devices: Devices,
+    lighter: LighterDecay | None = None,
+    distillation: Distillation | None = None,
+    validated: bool = False,
+    feed: Callable[[int], Iterator[TrainingData]] | None = None,
 ) -> Task:
-    """The task of training `network` on `count` images of `image_shape`; its history holds loss and accuracy."""
+    """The task of training `network` on `count` images of `image_shape`; its history holds loss and accuracy.
+
+    lighter: what decays less than the rest. distillation: what is learned from a teacher, whose variables are then
+    part of the data. validated: whether images are held out; the history then has "valid_accuracy", too.
+    feed: (first step) -> the data of every step from there on, which are then its batch, where not all data stay on
+    the device.
+    """
     steps_per_epoch = batches.steps_per_epoch(count, recipe.batch_size, "retrain.batch_size")
-    rate = optax.cosine_decay_schedule(recipe.learning_rate, recipe.epochs * steps_per_epoch)
-    optimizer = sgd(rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, clip=recipe.clip)
+    optimizer = optimizer_of(recipe, steps_per_epoch, lighter)
+    loss = _loss(network, recipe, distillation)
 
     def init(key: Key, before: PyTree) -> TrainingState:
         del before
         variables = init_variables(network, named(key, "weights"), image_shape)
-        return TrainingState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
+        average = variables if recipe.average_decay else ()
+        return TrainingState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]), average)
 
     def step(key, state, data, order, position):
-        augment_key, drop_key = named(key, "augment"), named(key, "drop_path")
-        keys = devices.shard(jax.random.split(augment_key, recipe.batch_size))
-        rows = devices.shard(batches.rows(order, position, recipe.batch_size))
+        keys = devices.shard(jax.random.split(named(key, "augment"), recipe.batch_size))
+        chosen = jnp.arange(recipe.batch_size) if feed else batches.rows(order, position, recipe.batch_size)
+        rows = devices.shard(chosen)
         images, labels = augment(augmentation, keys, data.images[rows]), data.labels[rows]
-        epoch = state.step // steps_per_epoch
-        drop_path_rate = recipe.drop_path * epoch / recipe.epochs if recipe.drop_path else 0.0
+        noise_key = named(key, "drop_path")
         if devices.axis_name:  # drop-path is noise on examples, so every device draws its own
-            drop_key = jax.random.fold_in(drop_key, lax.axis_index(devices.axis_name))
+            noise_key = jax.random.fold_in(noise_key, lax.axis_index(devices.axis_name))
+        dropped = recipe.drop_path * (state.step // steps_per_epoch) / recipe.epochs if recipe.drop_path else 0.0
 
-        def loss(params):
-            (logits, auxiliary), updated = network.apply(
-                state.variables | {"params": params},
-                images,
-                train=True,
-                drop_path_rate=drop_path_rate,
-                rngs={"drop_path": drop_key},
-                mutable=["batch_stats"],
+        def part(variables: PyTree, scanned: tuple[Key, Array, Array]) -> tuple[PyTree, PyTree]:
+            gradient, (changed, metrics) = jax.grad(loss, has_aux=True)(
+                variables["params"], variables, *scanned, dropped, data.teacher
             )
-            value = cross_entropy(logits, labels)
-            total = value if auxiliary is None else value + recipe.auxiliary_weight * cross_entropy(auxiliary, labels)
-            return total, (updated["batch_stats"], {"loss": value, "accuracy": accuracy(logits, labels)})
+            return variables | changed, (gradient, metrics)
 
-        gradient, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(state.variables["params"])
-        gradient, batch_stats, metrics = devices.mean((gradient, batch_stats, metrics))
-        changes, optimizer_state = optimizer.update(gradient, state.optimizer, state.variables["params"])
-        params = optax.apply_updates(state.variables["params"], changes)
-        variables = {"params": params, "batch_stats": batch_stats}
-        return TrainingState(state.step + 1, variables, optimizer_state), metrics
+        variables, gradient, metrics = _accumulated(part, state.variables, noise_key, images, labels, recipe.accumulate)
+        gradient, variables["batch_stats"], metrics = devices.mean((gradient, variables["batch_stats"], metrics))
+        changes, optimizer_state = optimizer.update(gradient, state.optimizer, variables["params"])
+        variables["params"] = optax.apply_updates(variables["params"], changes)
+        average = averaged(state.average, variables, recipe.average_decay, state.step) if recipe.average_decay else ()
+        return TrainingState(state.step + 1, variables, optimizer_state, average), metrics
+
+    def finish_epoch(key, state, data, epoch):
+        if not validated:
+            return state, {}
+        right = share_right(answers(network), state.judged, *data.held_out, recipe.batch_size, augmentation)
+        return state, {"valid_accuracy": right}
 
     return Task(
         name=name,
@@ -112,22 +123,99 @@ def training_task(
         devices=devices,
         branches=False,
         init=init,
-        begin_epoch=lambda key, epoch: batches.epoch_order(key, epoch, count),
+        begin_epoch=lambda key, epoch: () if feed else batches.epoch_order(key, epoch, count),
         step=jax.jit(step),  # traced once, for the rehearsal and for the program
-        finish_epoch=lambda key, state, data, epoch: (state, {}),
+        finish_epoch=finish_epoch,
+        feed=feed,
     )
+
+
+def _accumulated(
+    part: Callable[[PyTree, tuple[Key, Array, Array]], tuple[PyTree, PyTree]],
+    variables: PyTree,
+    key: Key,
+    images: Array,
+    labels: Array,
+    parts: int,
+) -> tuple[dict[str, PyTree], PyTree, PyTree]:
+    """Variables after a batch cut into parts, one after another, and the means of their gradients and metrics."""
+    if parts == 1:
+        variables, (gradient, metrics) = part(variables, (key, images, labels))
+        return dict(variables), gradient, metrics
+    cut = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), (images, labels))
+    variables, found = lax.scan(part, variables, (jax.random.split(key, parts), *cut))
+    gradient, metrics = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), found)
+    return dict(variables), gradient, metrics
+
+
+def _loss(network: nn.Module, recipe: Recipe, distillation: Distillation | None) -> Callable[..., Any]:
+    """(params, variables, key, images, labels, drop_path_rate, teacher's variables) -> (loss, (changed, metrics))."""
+    precision = PRECISIONS[recipe.precision]
+    taps = [] if distillation is None else [student for student, _ in distillation.taps]
+
+    def loss(params, variables, key, images, labels, drop_path_rate, teacher):
+        cast = functools.partial(jax.tree.map, lambda leaf: leaf.astype(precision))
+        streams = {"drop_path": key, "signs": named(key, "signs")}
+        (logits, auxiliary), changed, features = apply_tapped(
+            network,
+            variables | {"params": cast(params)},
+            cast(images),
+            taps,
+            train=True,
+            drop_path_rate=drop_path_rate,
+            rngs=streams,
+        )
+        logits = logits.astype(jnp.float32)
+        value = smoothed_cross_entropy(logits, labels, recipe.label_smoothing)
+        total, metrics = value, {"loss": value, "accuracy": accuracy(logits, labels)}
+        if distillation is not None:
+            total, more = _distilled(distillation, total, logits, features, cast(teacher), cast(images))
+            metrics |= more
+        if auxiliary is not None:
+            beside = smoothed_cross_entropy(auxiliary.astype(jnp.float32), labels, recipe.label_smoothing)
+            total = total + recipe.auxiliary_weight * beside
+        return total, (changed, metrics)
+
+    return loss
+
+
+def _distilled(
+    distillation: Distillation, value: Array, logits: Array, features: list[Array], teacher: PyTree, images: Array
+) -> tuple[Array, Mapping[str, Array]]:
+    """The loss with what the teacher says added, and these parts of it as metrics."""
+    names = [theirs for _, theirs in distillation.taps]
+    (said, _), _, shown = apply_tapped(distillation.teacher, teacher, images, names, train=False)
+    metrics = {}
+    if distillation.soft:
+        metrics["soft_loss"] = soft_loss(logits, said.astype(jnp.float32), distillation.temperature)
+        value = (1 - distillation.soft) * value + distillation.soft * metrics["soft_loss"]
+    if names:
+        pairs = [[one.astype(jnp.float32) for one in maps] for maps in (features, shown)]
+        metrics["attention_loss"] = attention_loss(*pairs, distillation.attention)
+        value = value + metrics["attention_loss"]
+    return value, metrics
+
+
+def smoothed_cross_entropy(logits: Array, labels: Array, smoothing: float) -> Array:
+    """Mean of the cross-entropy with labels int [b] that give `smoothing` of their probability to all classes alike.
+
+    Source: Szegedy et al. 2016, section 7.
+    """
+    log_probabilities = jax.nn.log_softmax(logits)
+    value = -jnp.mean(jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1))
+    return (1 - smoothing) * value - smoothing * jnp.mean(log_probabilities) if smoothing else value
 
 
 def evaluate(
     network: nn.Module, variables: PyTree, data: TrainingData, *, batch_size: int, augmentation: Augmentation
 ) -> Array:
     """Share of right answers on all of `data`, with the running statistics."""
+    return accuracy_on(answers(network), variables, data, batch_size=batch_size, augmentation=augmentation)
 
-    def answer(variables: PyTree, images: Array) -> Array:
-        logits, _ = network.apply(variables, images, train=False)
-        return logits
 
-    return accuracy_on(answer, variables, data, batch_size=batch_size, augmentation=augmentation)
+def answers(network: nn.Module) -> Callable[[PyTree, Array], Array]:
+    """(variables, normalised images) -> class logits, with the running statistics."""
+    return lambda variables, images: network.apply(variables, images, train=False)[0]
 
 
 def accuracy_on(
@@ -137,21 +225,63 @@ def accuracy_on(
     *,
     batch_size: int,
     augmentation: Augmentation,
+    top: int = 1,
 ) -> Array:
-    """Share of right answers of (state, images) -> class logits on all of `data`; a compiled program of one scalar.
-
-    Every batch is full: the last one repeats examples, which do not count.
-    """
-    count = data.labels.shape[0]
-    rows, mask = batches.evaluation_rows(count, min(batch_size, count))
+    """`share_right` on all of `data`, as a compiled program of one scalar."""
 
     @jax.jit
     def accuracy_of(state: PyTree, data: TrainingData) -> Array:
-        def body(correct, scanned):
-            rows, mask = scanned
-            logits = answer(state, normalize(augmentation, data.images[rows]))
-            return correct + jnp.sum(mask * (jnp.argmax(logits, axis=-1) == data.labels[rows])), None
-
-        return lax.scan(body, jnp.zeros(()), (rows, mask))[0] / count
+        return share_right(answer, state, data.images, data.labels, batch_size, augmentation, top)
 
     return accuracy_of(state, data)
+
+
+def accuracy_on_batches(
+    answer: Callable[[PyTree, Array], Array],
+    state: PyTree,
+    fed: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    augmentation: Augmentation,
+    top: int = 1,
+) -> float:
+    """Share of right answers on batches of images, labels and a mask, 0 where an example does not count."""
+
+    @jax.jit
+    def count_right(state: PyTree, images: Array, labels: Array, mask: Array) -> Array:
+        return jnp.sum(mask * is_right(answer(state, normalize(augmentation, images)), labels, top))
+
+    right = total = 0.0
+    for images, labels, mask in fed:
+        right, total = right + float(count_right(state, images, labels, mask)), total + float(mask.sum())
+    return right / total
+
+
+def share_right(
+    answer: Callable[[PyTree, Array], Array],
+    state: PyTree,
+    images: Array,
+    labels: Array,
+    batch_size: int,
+    augmentation: Augmentation,
+    top: int = 1,
+) -> Array:
+    """Share of images whose label is among the `top` largest of (state, images) -> class logits.
+
+    images: uint8 [n, h, w, c]; labels: int [n]. Every batch is full: the last one repeats examples, which do not count.
+    """
+    count = labels.shape[0]
+    rows, mask = batches.evaluation_rows(count, min(batch_size, count))
+
+    def body(correct, scanned):
+        rows, mask = scanned
+        logits = answer(state, normalize(augmentation, images[rows]))
+        return correct + jnp.sum(mask * is_right(logits, labels[rows], top)), None
+
+    return lax.scan(body, jnp.zeros(()), (rows, mask))[0] / count
+
+
+def is_right(logits: Array, labels: Array, top: int) -> Array:
+    """Whether each label int [b] is among the `top` largest of its logits [b, classes]; of equals, the first."""
+    if top == 1:
+        return jnp.argmax(logits, axis=-1) == labels
+    return jnp.any(lax.top_k(logits, top)[1] == labels[:, None], axis=-1)

@@ -69,12 +69,14 @@ def convolution(
     return _canonical(images, kernel, stride, dilation, padding)
 
 
-def depthwise(images: Array, kernel: Array, *, stride: int = 1, dilation: int = 1) -> Array:
-    """Convolves every channel of images [b, h, w, c] with its own kernel [k, k, c], symmetric padding."""
+def depthwise(
+    images: Array, kernel: Array, *, stride: int = 1, dilation: int = 1, padding: Padding | None = None
+) -> Array:
+    """Convolves every channel of images [b, h, w, c] with its own kernel [kh, kw, c]; `padding` as in `convolution`."""
+    padding = padding or symmetric_padding(kernel, dilation)
     if backend.implementation() == "library":
-        padding = symmetric_padding(kernel, dilation)
         return _library(images, kernel[:, :, None], stride, dilation, padding, groups=images.shape[-1])
-    return _shifted(images, kernel, stride, dilation)
+    return _shifted(images, kernel, stride, dilation, padding)
 
 
 def _library(images: Array, kernel: Array, stride: int, dilation: int, padding: Padding, groups: int = 1) -> Array:
@@ -144,49 +146,54 @@ def shifted_view(padded: Array, row: int, column: int, height: int, width: int, 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _taps(padded: Array, kernel: Array, dilation: int, stride: int, height: int, width: int) -> Array:
     """Σ over taps of a shifted view times that tap's channel weights: one fused elementwise loop on the CPU."""
-    size = kernel.shape[0]
+    rows, columns = kernel.shape[:2]
     views = (
         shifted_view(padded, i * dilation, j * dilation, height, width, stride) * kernel[i, j]
-        for i in range(size)
-        for j in range(size)
+        for i in range(rows)
+        for j in range(columns)
     )
     return functools.reduce(jnp.add, views)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _shifted(images: Array, kernel: Array, stride: int, dilation: int) -> Array:
-    return _shifted_forward(images, kernel, stride, dilation)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _shifted(images: Array, kernel: Array, stride: int, dilation: int, padding: Padding) -> Array:
+    return _shifted_forward(images, kernel, stride, dilation, padding)[0]
 
 
-def _shifted_forward(images, kernel, stride, dilation):
-    pad = dilation * (kernel.shape[0] - 1) // 2
-    height, width = (-(-size // stride) for size in images.shape[1:3])
+def _shifted_forward(images, kernel, stride, dilation, padding):
     # The barrier keeps the padding out of the fusion, where every tap would repeat its bounds check.
-    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0))))
+    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), *padding, (0, 0))))
+    height, width = (
+        (size - dilation * (k - 1) - 1) // stride + 1
+        for size, k in zip(padded.shape[1:3], kernel.shape[:2], strict=True)
+    )
     return _taps(padded, kernel, dilation, stride, height, width), (padded, kernel)
 
 
-def _shifted_backward(stride, dilation, residuals, cotangent):
+def _shifted_backward(stride, dilation, padding, residuals, cotangent):
     padded, kernel = residuals
-    pad = dilation * (kernel.shape[0] - 1) // 2
-    height, width = (size - 2 * pad for size in padded.shape[1:3])
+    height, width = (size - sum(edges) for size, edges in zip(padded.shape[1:3], padding, strict=True))
+    reach = [dilation * (k - 1) for k in kernel.shape[:2]]
+    steps = [stride * (n - 1) for n in cotangent.shape[1:3]]
     spread = lax.pad(
         cotangent,
         jnp.zeros((), cotangent.dtype),
         [(0, 0, 0)]
         + [
-            (pad, pad + size - 1 - stride * (out - 1), stride - 1)
-            for size, out in zip((height, width), cotangent.shape[1:3], strict=True)
+            (r - low, size + low - 1 - n, stride - 1)
+            for r, n, size, (low, _) in zip(reach, steps, (height, width), padding, strict=True)
         ]
         + [(0, 0, 0)],
     )
     images_bar = _taps(lax.optimization_barrier(spread), kernel[::-1, ::-1], dilation, 1, height, width)
-    return images_bar, _depthwise_kernel_gradient(padded, cotangent, kernel.shape[0], stride, dilation)
+    return images_bar, _depthwise_kernel_gradient(padded, cotangent, kernel.shape[:2], stride, dilation)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _depthwise_kernel_gradient(padded: Array, cotangent: Array, size: int, stride: int, dilation: int) -> Array:
-    """Correlates padded [b, h, w, c] with cotangent [b, oh, ow, c] at the k·k taps, giving [k, k, c].
+def _depthwise_kernel_gradient(
+    padded: Array, cotangent: Array, size: tuple[int, int], stride: int, dilation: int
+) -> Array:
+    """Correlates padded [b, h, w, c] with cotangent [b, oh, ow, c] at the kh·kw taps, giving [kh, kw, c].
 
     XLA:CPU reduces products over leading axes slowly, but fuses a sum of a few of them into one vectorised loop, and
     multiplies matrices fast. So every tap adds up the batch in blocks elementwise, and one product with a row of ones
@@ -198,12 +205,12 @@ def _depthwise_kernel_gradient(padded: Array, cotangent: Array, size: int, strid
     pieces = [slice(block * share, (block + 1) * share) for block in range(blocks)]
     ones = jnp.ones(share * height * width, cotangent.dtype)
     sums = []
-    for i in range(size):
-        for j in range(size):
+    for i in range(size[0]):
+        for j in range(size[1]):
             view = shifted_view(padded, i * dilation, j * dilation, height, width, stride)
             products = functools.reduce(jnp.add, (view[piece] * cotangent[piece] for piece in pieces))
             sums.append(ones @ products.reshape(-1, channels))
-    return jnp.stack(sums).reshape(size, size, channels)
+    return jnp.stack(sums).reshape(*size, channels)
 
 
 _shifted.defvjp(_shifted_forward, _shifted_backward)

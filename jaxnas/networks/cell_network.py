@@ -1,16 +1,11 @@
 """The stand-alone network that a genotype describes, as DARTS evaluates it (Liu, Simonyan & Yang 2019, section 3.2)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnas.core.errors import UserError, choose
-from jaxnas.core.keys import named
-from jaxnas.core.types import Array, Key, PyTree
-from jaxnas.layers.operations import CONSTANTS, init_weights
+from jaxnas.core.types import Array
 from jaxnas.networks.cell_operations import (
     OPERATIONS,
     Convolution,
@@ -181,22 +176,3 @@ class CellNetwork(nn.Module):
                 auxiliary = AuxiliaryHead(self.stem, self.classes, self.axis_name, name="auxiliary_head")(last, train)
         logits = Linear(self.classes, name="classifier")(jnp.mean(last, axis=(1, 2)))
         return logits, auxiliary if train else None
-
-
-def init_variables(network: nn.Module, key: Key, image_shape: tuple[int, int, int]) -> PyTree:
-    """{"params", "batch_stats"} distributed as by `network.init`, for images of [height, width, channels].
-
-    All kernels come from one draw. `network.init` draws each by itself, which takes longer to compile than the network.
-    """
-    image = jnp.zeros((1, *image_shape))
-    shapes = jax.eval_shape(lambda key: network.init(key, image, train=False), key)
-    flat: dict[tuple[str, ...], Any] = dict(flatten_dict(shapes))
-    kernels = {path: leaf.shape for path, leaf in flat.items() if path[-1] == "kernel"}
-    drawn = init_weights(named(key, "kernels"), kernels)
-    for path, leaf in flat.items():
-        kernel = (*path[:-1], "kernel")
-        if path[-1] == "bias" and kernel in kernels:  # of a linear layer, with its kernel's fan-in
-            drawn[path] = init_weights(named(key, "/".join(path)), {"row": kernels[kernel]})["row"][0]
-        elif path not in drawn:
-            drawn[path] = jnp.full(leaf.shape, CONSTANTS[path[-1]], leaf.dtype)
-    return unflatten_dict(drawn)

@@ -17,12 +17,17 @@ from jaxnas.layers.convolution import Padding, convolution, depthwise
 from jaxnas.layers.pooling import avg_pool, max_pool
 from jaxnas.relax.quantized import FULL, quantized_weights
 
+# The variance of initial weights times their fan-in: PyTorch's default, and what keeps the variance through ReLU
+# (He et al. 2015).
+PYTORCH_GAIN, HE_GAIN = 1 / 3, 2.0
 
-def uniform(fan_in: int) -> Callable[..., Array]:
-    """An initializer drawing from U(±1/√fan_in), PyTorch's default for convolutions and linear layers."""
+
+def uniform(fan_in: int, gain: float = PYTORCH_GAIN) -> Callable[..., Array]:
+    """An initializer drawing from U(±√(3 gain / fan_in)), by default U(±1/√fan_in)."""
+    bound = (3 * gain / fan_in) ** 0.5
 
     def init(key: Key, shape: tuple[int, ...]) -> Array:
-        return jax.random.uniform(key, shape, minval=-(fan_in**-0.5), maxval=fan_in**-0.5)
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
     return init
 
@@ -30,7 +35,7 @@ def uniform(fan_in: int) -> Callable[..., Array]:
 class Convolution(nn.Module):
     """A convolution without bias, kernel [height, width, in, out]; padding None keeps the size at stride 1.
 
-    bits: of the kernel, see `relax.quantized.quantized_weights`.
+    bits: of the kernel, see `relax.quantized.quantized_weights`. gain: of its initial weights, see `uniform`.
     """
 
     features: int
@@ -38,12 +43,13 @@ class Convolution(nn.Module):
     stride: int = 1
     padding: Padding | None = None
     bits: int = FULL
+    gain: float = PYTORCH_GAIN
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """[b, h, w, in] -> [b, h / stride, w / stride, features]."""
         shape = (*self.size, images.shape[-1], self.features)
-        kernel = self.param("kernel", uniform(shape[0] * shape[1] * shape[2]), shape)
+        kernel = self.param("kernel", uniform(shape[0] * shape[1] * shape[2], self.gain), shape)
         return convolution(images, quantized_weights(kernel, self.bits), stride=self.stride, padding=self.padding)
 
 

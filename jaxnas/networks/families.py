@@ -21,6 +21,7 @@ from jaxnas.networks.family import Family, Images
 from jaxnas.networks.nas_bench_201 import NasBench201Network
 from jaxnas.networks.nas_bench_201_supernet import nas_bench_201_supernet
 from jaxnas.networks.nas_bench_201_terms import nas_bench_201_terms
+from jaxnas.networks.substitute_family import substitutes
 from jaxnas.networks.superkernel_family import superkernel
 from jaxnas.spaces.cell import cell_edges, cell_space, genotype
 from jaxnas.spaces.enas_macro import enas_macro_space, macro_layers, skip_edges
@@ -130,6 +131,7 @@ FAMILIES: Mapping[str, Callable[..., Family]] = {
     "resnet": resnet,
     "superkernel": superkernel,
     "enas_macro": enas_macro,
+    "substitutes": substitutes,
 }
 
 

@@ -70,6 +70,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collectio
     return f'<div class="scroll"><table class="wide">{header}<tbody>{body}</tbody></table></div>'
 
 
+def tile(name: str, value: str, note: str) -> str:
+    """One figure of a headline with its name and a note, all already HTML."""
+    return f'<div class="panel tile"><span class="name">{name}</span><b>{value}</b><span>{note}</span></div>'
+
+
 def folded(title: str, content: str) -> str:
     """Content that opens on a click; the title is HTML."""
     return f'<details class="panel"><summary>{title}</summary>{content}</details>'

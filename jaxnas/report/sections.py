@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from jaxnas.report.figures import comparison
-from jaxnas.report.markup import count, duration, figure, flat, mean_percent, percent, settings_section, table, text
+from jaxnas.report.markup import (
+    count,
+    duration,
+    figure,
+    flat,
+    mean_percent,
+    percent,
+    settings_section,
+    table,
+    text,
+    tile,
+)
 from jaxnas.report.record import RunRecord, noun, of_seed
 
 
@@ -33,9 +44,9 @@ def _tiles(record: RunRecord) -> list[str]:
     over = "test accuracy, mean ± sd over seeds" if several else "test accuracy, retrained"
     tiles = []
     if found and found.get("mean") is not None:
-        tiles.append(_tile(f"Found {kind}", mean_percent(found), over))
+        tiles.append(tile(f"Found {kind}", mean_percent(found), over))
     if random and random.get("mean") is not None:
-        tiles.append(_tile(f"Random {kind}", mean_percent(random), "drawn from the same space, same budget"))
+        tiles.append(tile(f"Random {kind}", mean_percent(random), "drawn from the same space, same budget"))
     tiles += _measured(record)
     if cost:
         whose = (
@@ -43,13 +54,13 @@ def _tiles(record: RunRecord) -> list[str]:
             if several
             else "of the stand-alone network"
         )
-        tiles.append(_tile("Parameters", count(cost.get("params")), whose))
-        tiles.append(_tile("Mult-adds", count(cost.get("mult_adds")), "for one image"))
-        tiles += [_tile(_words(name), _cost(record, cost.get(name)), whose) for name in _other_costs(record)]
+        tiles.append(tile("Parameters", count(cost.get("params")), whose))
+        tiles.append(tile("Mult-adds", count(cost.get("mult_adds")), "for one image"))
+        tiles += [tile(_words(name), _cost(record, cost.get(name)), whose) for name in _other_costs(record)]
     if seconds:
         parts = [f"{text(name)} {duration(value)}".replace(" ", "&nbsp;") for name, value in seconds.items()]
         total = sum(value for value in seconds.values() if value is not None)
-        tiles.append(_tile("Time", duration(total), ", ".join(parts)))
+        tiles.append(tile("Time", duration(total), ", ".join(parts)))
     return tiles
 
 
@@ -66,12 +77,12 @@ def _measured(record: RunRecord) -> list[str]:
     for name, (title, note) in notes.items():
         values = [entry[name] for entry in entries if entry.get(name) is not None]
         if values:
-            tiles.append(_tile(title, mean_percent(summary_of(values)), note))
+            tiles.append(tile(title, mean_percent(summary_of(values)), note))
     expected = np.asarray(record.history.get("logits_cost", np.zeros((0, 0))), float)
     ends = [row[np.isfinite(row)][-1] for row in expected if np.isfinite(row).any()]
     if ends:
         note = f"of what the logits stand for, at the end{', mean over seeds' if len(ends) > 1 else ''}"
-        tiles.append(_tile("Expected cost", _cost(record, float(np.mean(ends))), note))
+        tiles.append(tile("Expected cost", _cost(record, float(np.mean(ends))), note))
     return tiles
 
 
@@ -98,10 +109,6 @@ def _cost(record: RunRecord, value: float | None) -> str:
 def _words(name: str) -> str:
     words = name.replace("_", " ")
     return text(words[:1].upper() + words[1:])
-
-
-def _tile(name: str, value: str, note: str) -> str:
-    return f'<div class="panel tile"><span class="name">{name}</span><b>{value}</b><span>{note}</span></div>'
 
 
 def against_random(record: RunRecord) -> str:

@@ -1,9 +1,11 @@
 """The only Python loop: calls the compiled pieces of a task, saves, reports, and stops when asked."""
 
+import contextlib
+import itertools
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -102,11 +104,28 @@ def train(
     around.log.rewind(first_step + step)
     print(f"{task.name}: compiling", file=sys.stderr)
     begin = time.perf_counter()
-    run, data = task.devices.replicate((restored.state if restored else start(), data))
-    programs = compile_task(task, run, data)
-    seconds["compile"] += time.perf_counter() - begin
-    run, step = _loop(task, programs, run, step, data, around, checkpoints, first_step, seconds)
+    feed = task.feed(step) if task.feed else itertools.repeat(data)
+    with contextlib.closing(_on_devices(task, feed)) as fed:
+        run, data = task.devices.replicate(restored.state if restored else start()), next(fed)
+        programs = compile_task(task, run, data)
+        seconds["compile"] += time.perf_counter() - begin
+        run, step = _loop(task, programs, run, step, data, fed, around, checkpoints, first_step, seconds)
     return Outcome(_trimmed(task, run, step), seconds, programs.advance.memory)
+
+
+def _on_devices(task: Task, feed: Iterator[PyTree]) -> Generator[PyTree]:
+    """The data of one step after another on the task's devices; what stays is put there once."""
+    try:
+        if task.feed is None:
+            data = task.devices.replicate(next(feed))
+            while True:
+                yield data
+        for data in feed:
+            yield task.devices.replicate(data)
+    finally:
+        close = getattr(feed, "close", None)
+        if close is not None:  # ends the processes that prepare data
+            close()
 
 
 def _ended(task: Task, run: RunState, step: int) -> bool:
@@ -128,11 +147,13 @@ def _loop(
     run: RunState,
     step: int,
     data: PyTree,
+    fed: Iterator[PyTree],
     around: Surroundings,
     checkpoints: Checkpoints,
     first_step: int,
     seconds: dict[str, float],
 ) -> tuple[RunState, int]:
+    """Takes the steps from `step` on; data: of the first of them, fed: of those that follow."""
     saved_at = time.perf_counter()
     pace = SECONDS_PER_CALL  # seconds per step; so large that the first call takes one step and measures it
     score: float | None = None
@@ -141,8 +162,10 @@ def _loop(
         progress.start(task.steps, step)
         while step < task.steps and not _ended(task, run, step):
             begin = time.perf_counter()
-            count = _steps_now(task, step, around.cadence.every_steps, pace)
+            count = 1 if task.feed else _steps_now(task, step, around.cadence.every_steps, pace)
             run = programs.advance(run, data, jnp.asarray(count, jnp.int32))
+            if step + count < task.steps:
+                data = next(fed)  # while the devices are at work
             _check_finite(task, run, around.seeds, checkpoints)
             step += count
             pace = (time.perf_counter() - begin) / count

@@ -3,7 +3,7 @@
 Searches and the training of what they found are tasks alike, so that resuming, logging and data parallelism exist once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,8 @@ class Task(NamedTuple):
     finish_epoch: (key, learner, data, epoch) -> (learner, row), the row being what to remember of the epoch.
     ended: learner -> whether to end before the last epoch, looked at after every epoch; None for never.
     stream: tells the randomness of tasks that follow one another in a run apart; those without a name share it.
+    feed: (first step) -> the data of every step from there on, one after another, for data that do not stay on the
+        device; None where they do. What a step is fed is a function of its number, so that resuming is exact.
     checked: learner -> what of it has to stay finite. fault: (the learner of one seed, when that or a metric did not)
         -> what is not finite and what to try instead, for people.
     """
@@ -42,6 +44,7 @@ class Task(NamedTuple):
     finish_epoch: Callable[[Key, PyTree, PyTree, Array], tuple[PyTree, dict[str, Array]]]
     ended: Callable[[PyTree], Array] | None = None
     stream: str = ""
+    feed: Callable[[int], Iterator[PyTree]] | None = None
     checked: Callable[[PyTree], PyTree] = lambda learner: learner
     fault: Callable[[PyTree], tuple[str, str]] = lambda learner: LOSS
 

@@ -1,8 +1,6 @@
 """Sets of tensorflow-datasets: written in their format into a temporary folder and read back, without TensorFlow."""
 
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -11,8 +9,8 @@ import tensorflow_datasets as tfds
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.sources import load
+from tests.data.prepared_set import write
 
-tfds.disable_progress_bar()
 RNG = np.random.default_rng(0)
 COUNTS = {"train": 7, "test": 4}
 TENSOR = tfds.features.Tensor(shape=(4, 5, 3), dtype=np.uint8)
@@ -21,27 +19,6 @@ LABEL = tfds.features.ClassLabel(names=["cat", "dog", "hen"])
 
 def pixels(count: int, shape: tuple[int, ...] = (4, 5, 3)) -> np.ndarray:
     return RNG.integers(0, 256, (count, *shape), np.uint8)
-
-
-def write(folder: Path, features: dict[str, Any], splits: dict[str, list], version="1.0.0", supervised=None) -> None:
-    """Writes the set `tiny` as tensorflow-datasets does; an example is a tuple of values in the order of `features`."""
-
-    class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version(version)
-
-        def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features), supervised_keys=supervised
-            )
-
-        def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(examples) for split, examples in splits.items()}
-
-        def _generate_examples(self, examples):
-            for key, example in enumerate(examples):
-                yield key, dict(zip(features, example, strict=True))
-
-    Tiny(data_dir=str(folder), file_format="array_record").download_and_prepare()
 
 
 def labelled(images: np.ndarray) -> list[tuple[np.ndarray, int]]:

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from jaxnas.data.augment import Augmentation, normalize
-from jaxnas.evaluate.retrain import Recipe, TrainingData, evaluate, training_task
+from jaxnas.evaluate.recipe import Recipe
+from jaxnas.evaluate.retrain import TrainingData, evaluate, training_task
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.spaces.genotype import Genotype
 from jaxnas.train.parallel import check_devices, compile_program, init_over_seeds, over_seeds

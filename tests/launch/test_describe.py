@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CIFAR, IMAGENET = (ROOT / f"configs/evaluate/darts_{name}.py" for name in ("cifar10", "imagenet"))
 PUBLISHED = {"params": 3_349_342, "params_with_auxiliary": 3_825_768, "mult_adds": 528_359_040, "layers": 20}
-SMALL = ("--config.channels=2", "--config.layers=3")
+SMALL = ("--config.network.channels=2", "--config.network.layers=3")
 
 
 def describe(*arguments, cwd):
@@ -33,8 +33,8 @@ def test_published_networks_from_any_folder(arguments, expected, tmp_path):
 
 
 def test_no_auxiliary_head_on_small_images(tmp_path):
-    small = (f"--config={CIFAR}", *SMALL, "--config.image_size=8")
-    result = describe(*small, "--config.auxiliary=False", cwd=tmp_path)
+    small = (f"--config={CIFAR}", *SMALL, "--config.images.size=8")
+    result = describe(*small, "--config.network.auxiliary=False", cwd=tmp_path)
     assert json.loads(result.stdout)["params_with_auxiliary"] is None
     refused = describe(*small, cwd=tmp_path)
     assert refused.returncode == 2 and "set auxiliary to False" in refused.stderr
@@ -51,7 +51,7 @@ def test_a_genotype_in_the_notation(tmp_path):
     ("arguments", "sentence"),
     [
         ([], "the flag --config is missing"),
-        ([f"--config={CIFAR}", "--config.chanels=3"], "unknown config field 'chanels'; did you mean 'channels'?"),
+        ([f"--config={CIFAR}", "--config.network.chanels=3"], "unknown config field 'network.chanels'; did you mean 'network.channels'?"),
         ([f"--config={CIFAR}", "--config.genotype=DARTS_V3"], "unknown genotype 'DARTS_V3'; did you mean 'DARTS_V2'?"),
         ([f"--config={CIFAR}", "--config.genotype=Genotype("], "the genotype cannot be read"),
     ],
@@ -66,7 +66,7 @@ def test_mistakes_are_one_sentence(arguments, sentence, tmp_path):
 def test_help_loads_nothing_heavy(tmp_path):
     program = (
         "import runpy, sys\n"
-        f"sys.argv = ['describe.py', '--help']\n"
+        "sys.argv = ['describe.py', '--help']\n"
         "try:\n"
         f"    runpy.run_path({str(ROOT / 'launch/describe.py')!r}, run_name='__main__')\n"
         "finally:\n"

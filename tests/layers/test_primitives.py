@@ -62,6 +62,12 @@ def test_depthwise(size, kernel, stride, dilation):
     assert_same(lambda x, w: depthwise(x, w, stride=stride, dilation=dilation), images_of(size), weights)
 
 
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((3, 0), (0, 2))])
+def test_depthwise_with_explicit_padding(padding):
+    weights = jax.random.normal(jax.random.key(1), (3, 2, 3))
+    assert_same(lambda x, w: depthwise(x, w, stride=2, padding=padding), images_of((6, 5)), weights)
+
+
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from jaxnas.costs.counting import count_params
 from jaxnas.layers.normalization import batch_norm
 from jaxnas.layers.operations import OPERATIONS as CANDIDATES
 from jaxnas.layers.operations import Source
-from jaxnas.networks.cell_network import Cell, CellNetwork, init_variables
+from jaxnas.networks.cell_network import Cell, CellNetwork
+from jaxnas.networks.initial import init_variables
 from jaxnas.networks.cell_operations import OPERATIONS, FactorizedReduction
 from jaxnas.spaces.genotype import parse_genotype
 from jaxnas.spaces.zoo import ZOO, Genotype

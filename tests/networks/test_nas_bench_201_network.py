@@ -8,7 +8,7 @@ from jaxnas.costs.counting import Cost, count_params, network_cost
 from jaxnas.layers.normalization import batch_norm
 from jaxnas.layers.operations import OPERATIONS as CANDIDATES
 from jaxnas.layers.operations import Source
-from jaxnas.networks.cell_network import init_variables
+from jaxnas.networks.initial import init_variables
 from jaxnas.networks.nas_bench_201 import CELL_OPERATIONS, BenchmarkCell, NasBench201Network, ResidualReduction
 from jaxnas.spaces.nas_bench_201 import EDGES, OPERATIONS, SUPERNET_OPERATIONS, cell_operations, nas_bench_201_space
 

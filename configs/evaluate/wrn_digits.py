@@ -1,0 +1,12 @@
+"""A wide ResNet of ten layers on the bundled digits.
+
+Command: python launch/evaluate.py --config=configs/evaluate/wrn_digits.py --workdir=runs/wrn_digits
+Expected time: About 1 minute on two CPU cores.
+Expected result: 97.2 % ± 1 of the test split after 15 epochs; 77,562 parameters (seed 0).
+"""
+
+from configs.evaluate import common
+
+
+def get_config():
+    return common.small(common.wide_resnet())

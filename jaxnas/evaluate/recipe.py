@@ -1,0 +1,147 @@
+"""Recipes for training stand-alone networks: rates over epochs, optimizers, what is averaged and in which precision."""
+
+from collections.abc import Callable, Mapping, Set
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import path_aware_map
+
+from jaxnas.core.errors import UserError, choose
+from jaxnas.core.types import Array, PyTree
+
+
+class Recipe(NamedTuple):
+    """How to train a stand-alone network.
+
+    learning_rate: the highest. schedule: how it changes, see `SCHEDULES`; decay_epochs, decay_factor: of those that
+    take them. warmup_epochs: over which the rate rises linearly from zero to what the schedule says.
+    optimizer: "sgd" with `momentum`, which `nesterov` looks ahead along, or "adam", whose first moment decays by it.
+    clip: the largest global norm of a gradient, 0 for any. weight_decay: is added to the gradient.
+    drop_path: the rate reached at the end, linear in the epoch. auxiliary_weight: of the auxiliary head's loss, where
+    the network has one. label_smoothing: the probability that labels give away, spread over all classes.
+    average_decay: of the moving average of all variables by which the network is judged; 0: by the variables
+    themselves. accumulate: parts that a batch is cut into, one after another, to need less memory; batch normalisation
+    sees parts.
+    precision: of the products, "float32" or "bfloat16"; parameters, statistics and losses stay in float32.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    drop_path: float
+    auxiliary_weight: float
+    schedule: str = "cosine"
+    decay_epochs: tuple[int, ...] = ()
+    decay_factor: float = 1.0
+    warmup_epochs: int = 0
+    optimizer: str = "sgd"
+    nesterov: bool = False
+    label_smoothing: float = 0.0
+    average_decay: float = 0.0
+    accumulate: int = 1
+    precision: str = "float32"
+
+
+class LighterDecay(NamedTuple):
+    """The modules (paths of names) whose parameters decay by `factor` times the weight decay."""
+
+    paths: Set[tuple[str, ...]]
+    factor: float
+
+
+PRECISIONS: Mapping[str, jnp.dtype] = {"float32": jnp.dtype("float32"), "bfloat16": jnp.dtype("bfloat16")}
+OPTIMIZERS = ("sgd", "adam")
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises UserError for names that a recipe cannot have, and parts that do not divide the batch."""
+    choose("schedule", recipe.schedule, SCHEDULES)
+    choose("precision", recipe.precision, PRECISIONS)
+    choose("optimizer", recipe.optimizer, dict.fromkeys(OPTIMIZERS))
+    if recipe.batch_size % recipe.accumulate:
+        raise UserError(f"recipe.accumulate {recipe.accumulate} does not divide the batch size {recipe.batch_size}.")
+    if recipe.epochs and not recipe.warmup_epochs < recipe.epochs:
+        raise UserError(
+            f"recipe.warmup_epochs {recipe.warmup_epochs} leaves nothing of {recipe.epochs} epochs; use fewer."
+        )
+
+
+def _cosine(recipe: Recipe, progress: Array, epoch: Array) -> Array:
+    return 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(progress, 1)))
+
+
+def _linear(recipe: Recipe, progress: Array, epoch: Array) -> Array:
+    return jnp.maximum(1 - progress, 0)
+
+
+def _steps(recipe: Recipe, progress: Array, epoch: Array) -> Array:
+    return recipe.decay_factor ** jnp.sum(epoch >= jnp.asarray(recipe.decay_epochs, jnp.int32))
+
+
+def _exponential(recipe: Recipe, progress: Array, epoch: Array) -> Array:
+    return recipe.decay_factor**epoch
+
+
+# (recipe, share of the steps after the warm-up that are done, epoch) -> factor of the rate.
+SCHEDULES: Mapping[str, Callable[[Recipe, Array, Array], Array]] = {
+    "cosine": _cosine,  # to zero
+    "linear": _linear,  # to zero
+    "steps": _steps,  # times decay_factor at the beginning of each of decay_epochs
+    "exponential": _exponential,  # times decay_factor after every epoch
+}
+
+
+def rate_of(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate at a step, counted from 0."""
+    warmup, total = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
+    shape = SCHEDULES[recipe.schedule]
+
+    def rate(count: Array) -> Array:
+        progress = (count - warmup) / max(1, total - warmup)
+        factor = shape(recipe, jnp.maximum(progress, 0), count // steps_per_epoch)
+        rising = jnp.minimum((count + 1) / warmup, 1) if warmup else 1.0
+        return recipe.learning_rate * factor * rising
+
+    return rate
+
+
+def optimizer_of(
+    recipe: Recipe, steps_per_epoch: int, lighter: LighterDecay | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of a recipe; lighter: what decays less than the rest."""
+    clipped = [optax.clip_by_global_norm(recipe.clip)] if recipe.clip else []
+    moments = {
+        "sgd": lambda: optax.trace(recipe.momentum, nesterov=recipe.nesterov),
+        "adam": lambda: optax.scale_by_adam(b1=recipe.momentum),
+    }[recipe.optimizer]()
+    rate = optax.scale_by_learning_rate(rate_of(recipe, steps_per_epoch))
+    decay = decayed(recipe.weight_decay, lighter)  # before the momentum, as PyTorch has it
+    return optax.with_extra_args_support(optax.chain(*clipped, decay, moments, rate))
+
+
+def decayed(weight_decay: float, lighter: LighterDecay | None) -> optax.GradientTransformation:
+    """Adds the weight decay to the gradient of the "params", less of it where `lighter` says so."""
+    if lighter is None:
+        return optax.add_decayed_weights(weight_decay)
+
+    def is_lighter(params: PyTree) -> PyTree:
+        return path_aware_map(lambda path, _: path[:-1] in lighter.paths, params)
+
+    def others(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda light: not light, is_lighter(params))
+
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay * lighter.factor, mask=is_lighter),
+        optax.add_decayed_weights(weight_decay, mask=others),
+    )
+
+
+def averaged(average: PyTree, variables: PyTree, decay: float, count: Array) -> PyTree:
+    """The moving average after one more step, `count` steps being done: early on it forgets faster than by `decay`."""
+    decay = jnp.minimum(decay, (count + 1) / (count + 10))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, variables)
