@@ -181,6 +181,7 @@ def build_network(config: Mapping[str, Any], images: Images, text: str) -> nn.Mo
         images.shape,
         kind=substitute["kind"],
         budget=substitute["budget"],
+        setting=substitute["setting"],
         keep=tuple(substitute["keep"]),
     )
 

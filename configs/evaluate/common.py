@@ -8,6 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxnas.core.errors import UserError
+
 # What a recipe says where a paper says nothing.
 PLAIN = {
     "schedule": "cosine",  # "linear", "steps" or "exponential"
@@ -87,6 +89,7 @@ def evaluation(network: dict[str, Any], recipe: dict[str, Any], genotype: str = 
             "substitute": {
                 "kind": "none",  # what replaces dense convolutions, a name of jaxnas.layers.substitutes
                 "budget": 0.1,  # below 1 the share of its parameters that a layer keeps, else parameters in all
+                "setting": 0,  # above 0: the hyper-parameter itself, as far as a layer can have it, whatever the budget
                 "keep": ("stem", "shortcut"),  # modules whose convolutions stay
                 "scale_decay": True,  # compressed parameters decay by the compression ratio times the weight decay
             },
@@ -168,6 +171,13 @@ def xnor_resnet18(width: int = 96, weight_decay: float = 0.0) -> ConfigDict:
     config.recipe.weight_decay = weight_decay
     config.teacher.taps = ()
     return config
+
+
+def chosen(row: str, rows: dict[str, Any]) -> Any:
+    """What belongs to a row of an experiment; an unknown one is a mistake that names the rows there are."""
+    if row not in rows:
+        raise UserError(f"there is no row {row!r}; the rows are {', '.join(rows)}.")
+    return rows[row]
 
 
 def small(config: ConfigDict) -> ConfigDict:

@@ -7,7 +7,7 @@ any number of workers, and the parts of several processes, one after another, ar
 import atexit
 import resource
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -85,7 +85,7 @@ def train_batches(
     workers: int = 0,
     process: int = 0,
     processes: int = 1,
-) -> Iterator[Arrays]:
+) -> Generator[Arrays]:
     """Yields images and labels of step first_step, first_step + 1, ... without end, cropped and flipped at random.
 
     seed: in 0 ... 2**32 - 1. batch_size: examples of a step over all processes; this is the `process`-th of them and
@@ -109,7 +109,7 @@ def train_batches(
 
 def test_batches(
     stream: ImageStream, *, batch_size: int, workers: int = 0, process: int = 0, processes: int = 1
-) -> Iterator[Arrays]:
+) -> Generator[Arrays]:
     """Yields images, labels and mask, float32, of the test examples in order, each of them exactly once.
 
     Shapes and errors are those of `train_batches`, but batch_size may be larger than the set: the last batch is filled
@@ -211,7 +211,7 @@ def _trouble(file: Path, count: int) -> str | None:
     return None if found == count else f"{file} holds {found} records in place of {count}"
 
 
-def _run(name: str, batches: Any, workers: int) -> Iterator[Arrays]:
+def _run(name: str, batches: Any, workers: int) -> Generator[Arrays]:
     """Iterates over a MapDataset of batches, made in as many processes as `workers`; 0: in this one."""
     iterator = _iterate(name, batches, workers)
     # Workers can be ended in good order only before the interpreter takes itself apart.

@@ -26,6 +26,7 @@ EVALUATION_FIELDS = {
     **{f"images.{name}": integer(at_least(1)) for name in ("size", "channels", "classes")},
     "substitute.kind": TEXT,
     "substitute.budget": number(POSITIVE),
+    "substitute.setting": integer(at_least(0)),
     "substitute.keep": TUPLE,
     "substitute.scale_decay": FLAG,
     "teacher.workdir": TEXT,

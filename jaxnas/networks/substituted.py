@@ -74,13 +74,20 @@ def apply_substitute(
 
 
 def substituted(
-    network: nn.Module, image_shape: tuple[int, int, int], *, kind: str, budget: float, keep: Sequence[str]
+    network: nn.Module,
+    image_shape: tuple[int, int, int],
+    *,
+    kind: str,
+    budget: float = 0.0,
+    setting: int = 0,
+    keep: Sequence[str] = (),
 ) -> SubstitutedNetwork:
     """The network with its dense convolutions replaced by a kind, as large as the budget allows.
 
     budget: below 1 the share of its parameters that every replaced layer keeps at the most, else the most parameters
         of the whole network; every layer then gets an equal share of its own. A kind without a hyper-parameter ignores
-        shares. keep: names of modules whose convolutions stay as they are, "stem" and "shortcut" among them for
+        shares. setting: above 0 the hyper-parameter of every layer, within its bounds, whatever the budget.
+    keep: names of modules whose convolutions stay as they are, "stem" and "shortcut" among them for
         example. Binary convolutions stay, too.
     Raises UserError for an unknown kind, a name in `keep` that no module has, nothing to replace, and a budget that is
     below what the layers can do, naming the least possible.
@@ -95,10 +102,17 @@ def substituted(
     replaced = [one for one in convolutions if not set(one.path) & set(keep)]
     if not replaced:
         raise UserError("substitute.keep leaves no convolution to be replaced; keep fewer.")
+    if setting:
+        return SubstitutedNetwork(network, tuple(_with_setting(one, kind, setting) for one in replaced))
     if budget < 1:
         return SubstitutedNetwork(network, tuple(_within(one, kind, budget) for one in replaced))
     total = sum(prod(leaf.shape) for leaf in jax.tree.leaves(counted.variables["params"]))
     return SubstitutedNetwork(network, _within_total(replaced, kind, int(budget), total))
+
+
+def _with_setting(layer: ConvolutionLayer, kind: str, setting: int) -> Replacement:
+    least, most = KINDS[kind].bounds(layer.dense)
+    return Replacement(layer.path, layer.dense, kind, min(max(setting, least), most))
 
 
 def _within(layer: ConvolutionLayer, kind: str, share: float) -> Replacement:

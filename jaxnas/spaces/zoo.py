@@ -22,7 +22,7 @@ class Genotype(NamedTuple):
 
 def _cell(*nodes: str) -> Edges:
     """Edges from one string per node, "operation source, operation source"."""
-    pairs = [edge.split() for node in nodes for edge in node.split(",")]
+    pairs = [edge.strip().rsplit(maxsplit=1) for node in nodes for edge in node.split(",")]
     return tuple((operation, int(source)) for operation, source in pairs)
 
 
@@ -154,6 +154,73 @@ AmoebaNet = Genotype(
     reduce_concat=(3, 4, 6),
 )
 
+# Cells of the log of the progressive off-policy search on CIFAR-10, by the numbers of its experiments. In the last one
+# dil_conv_3x3 stands for conv 3x3, as its authors trained it.
+OFF_POLICY_17 = Genotype(
+    normal=_cell(
+        "dil_conv_3x3 0, sep_conv_5x5 1",
+        "conv 3x3 0, conv_3x1_1x3 1",
+        "conv 3x3 0, conv 3x3 1",
+        "conv_3x1_1x3 1, conv 3x3 2",
+    ),
+    normal_concat=ALL_FOUR,
+    reduce=_cell(
+        "max_pool_7x7 0, max_pool_3x3 1",
+        "max_pool_7x7 0, avg_pool_3x3 2",
+        "max_pool_7x7 1, max_pool_5x5 3",
+        "max_pool_7x7 0, max_pool_3x3 1",
+    ),
+    reduce_concat=ALL_FOUR,
+)
+OFF_POLICY_31 = Genotype(
+    normal=_cell(
+        "conv 1x1 0, conv 1x1 1",
+        "sep_conv_3x3 0, conv 1x1 1",
+        "skip_connect 0, skip_connect 1",
+        "skip_connect 0, conv 3x3 1",
+    ),
+    normal_concat=ALL_FOUR,
+    reduce=_cell(
+        "max_pool_3x3 0, skip_connect 1",
+        "max_pool_3x3 1, avg_pool_3x3 2",
+        "max_pool_3x3 0, max_pool_5x5 3",
+        "max_pool_5x5 1, avg_pool_3x3 2",
+    ),
+    reduce_concat=ALL_FOUR,
+)
+OFF_POLICY_34 = Genotype(
+    normal=_cell(
+        "conv 1x1 0, sep_conv_3x3 1",
+        "conv 1x1 0, conv 3x3 1",
+        "conv 1x1 0, conv 3x3 1",
+        "skip_connect 0, conv 1x1 1",
+    ),
+    normal_concat=ALL_FOUR,
+    reduce=_cell(
+        "max_pool_5x5 0, avg_pool_3x3 1",
+        "max_pool_7x7 0, max_pool_3x3 2",
+        "skip_connect 1, max_pool_3x3 3",
+        "max_pool_5x5 0, max_pool_5x5 2",
+    ),
+    reduce_concat=ALL_FOUR,
+)
+OFF_POLICY_36 = Genotype(
+    normal=_cell(
+        "conv 1x1 0, sep_conv_3x3 1",
+        "skip_connect 0, dil_conv_3x3 1",
+        "skip_connect 0, conv 1x1 1",
+        "skip_connect 0, conv_3x1_1x3 1",
+    ),
+    normal_concat=ALL_FOUR,
+    reduce=_cell(
+        "max_pool_5x5 0, max_pool_3x3 1",
+        "max_pool_7x7 0, avg_pool_3x3 1",
+        "max_pool_3x3 0, max_pool_7x7 3",
+        "max_pool_7x7 0, max_pool_3x3 1",
+    ),
+    reduce_concat=ALL_FOUR,
+)
+
 ZOO: Mapping[str, Genotype] = {
     "DARTS_V1": DARTS_V1,
     "DARTS_V2": DARTS_V2,
@@ -162,4 +229,8 @@ ZOO: Mapping[str, Genotype] = {
     "PC_DARTS_image": PC_DARTS_image,
     "NASNet": NASNet,
     "AmoebaNet": AmoebaNet,
+    "OFF_POLICY_17": OFF_POLICY_17,
+    "OFF_POLICY_31": OFF_POLICY_31,
+    "OFF_POLICY_34": OFF_POLICY_34,
+    "OFF_POLICY_36": OFF_POLICY_36,
 }

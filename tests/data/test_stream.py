@@ -153,6 +153,7 @@ def test_a_killed_worker_and_a_bad_record_end_in_one_sentence(pictures):
     iterator = stream.train_batches(pictures, seed=0, batch_size=BATCH, workers=1)
     next(iterator)
     (worker,) = multiprocessing.active_children()
+    assert worker.pid
     os.kill(worker.pid, signal.SIGTERM)  # sent to the whole group, it is the parent's to answer
     next(iterator)
     os.kill(worker.pid, signal.SIGKILL)
