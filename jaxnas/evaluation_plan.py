@@ -68,7 +68,7 @@ class EvaluationPlan(NamedTuple):
 
     def training(self, text: str, name: str, *, select: bool = False) -> tuple[nn.Module, Task, TrainingData]:
         """A network, the task of training it and its data, with `select` those of the short training that chooses."""
-        network = self.network(text)
+        network = self._trained_network(text)
         selection = self.config["selection"]
         recipe = self.recipe._replace(epochs=selection["epochs"]) if select else self.recipe
         fraction = selection["validation_fraction"] if select else self.config["data"]["validation_fraction"]
@@ -98,6 +98,19 @@ class EvaluationPlan(NamedTuple):
             return TrainingData(images, labels, teacher)
         held, kept = batches.split_rows(jax.random.key(self.config["seed"]), len(labels), fraction)
         return TrainingData(images[kept], labels[kept], teacher, (images[held], labels[held]))
+
+    def _trained_network(self, text: str) -> nn.Module:
+        """The network as it is trained: its variables are those of `network`, its program may be another."""
+        network = self.network(text)
+        whole = isinstance(network, SubstitutedNetwork) or (self.teacher is not None and self.teacher[0].taps)
+        if not self.recipe.recompute:
+            return network if whole or not hasattr(network, "looped") else network.clone(looped=True)
+        if whole or not hasattr(network, "recomputed"):
+            raise UserError(
+                "recipe.recompute is for networks of cells and ResNets without substitutes and taps, whose blocks it "
+                "hides; set it to False."
+            )
+        return network.clone(recomputed=True, **({"looped": True} if hasattr(network, "looped") else {}))
 
     def _feed(self, first_step: int) -> Iterator[TrainingData]:
         """Batches of a streamed set, from one step on; the same for all seeds of a program."""

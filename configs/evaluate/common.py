@@ -26,6 +26,7 @@ PLAIN = {
     "average_decay": 0.0,  # above 0: the network is judged by a moving average of its variables
     "accumulate": 1,  # parts of a batch, one after another, for less memory
     "precision": "float32",  # or "bfloat16"
+    "recompute": False,  # True: blocks run again on the way back, for less memory
 }
 DARTS = {
     **PLAIN,

@@ -84,7 +84,7 @@ def tap_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> Mapping
         variables = network.init(jax.random.key(0), image, train=False)
         return network.apply(variables, image, train=False, mutable=["intermediates"], capture_intermediates=True)[1]
 
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.result_type(float))
     kept = flatten_dict(jax.eval_shape(answers, image)["intermediates"], sep="/")
     shapes = {name.removesuffix(f"/{CALL}"): value[0] for name, value in kept.items() if name != CALL}
     return {name: one.shape[1:] for name, one in shapes.items() if hasattr(one, "shape") and len(one.shape) == 4}

@@ -24,6 +24,7 @@ class Recipe(NamedTuple):
     average_decay: of the moving average of all variables by which the network is judged; 0: by the variables
     themselves. accumulate: parts that a batch is cut into, one after another, to need less memory; batch normalisation
     sees parts.
+    recompute: whether blocks run again on the way back instead of keeping what they computed, for less memory.
     precision: of the products, "float32" or "bfloat16"; parameters, statistics and losses stay in float32.
     """
 
@@ -45,6 +46,7 @@ class Recipe(NamedTuple):
     average_decay: float = 0.0
     accumulate: int = 1
     precision: str = "float32"
+    recompute: bool = False
 
 
 class LighterDecay(NamedTuple):

@@ -56,6 +56,7 @@ EVALUATION_FIELDS = {
     "recipe.average_decay": number(BELOW_ONE),
     "recipe.accumulate": integer(at_least(1)),
     "recipe.precision": TEXT,
+    "recipe.recompute": FLAG,
     "selection.epochs": integer(at_least(0)),
     "selection.seeds": integer(at_least(1)),
     "selection.validation_fraction": number(Limit("above 0 and below 1", lambda value: 0 < value < 1)),

@@ -10,6 +10,7 @@ from jaxnas.layers.pooling import avg_pool
 from jaxnas.networks.cell_network import Rate
 from jaxnas.networks.cell_operations import Convolution, Linear, Normalization, uniform
 from jaxnas.networks.chain_operations import branch
+from jaxnas.networks.repeated import run_blocks
 from jaxnas.networks.residual_network import check_positive
 from jaxnas.relax.binary import SURROGATES, stochastic_sign, straight_through
 
@@ -75,7 +76,7 @@ class XnorResNet(nn.Module):
     """ResNet-18 for small images with binary blocks; stem, shortcuts that change shapes and classifier are not binary.
 
     width: channels of the stem and of the first group; every further group has twice as many and half the size.
-    gradient: see `BinaryConvolution`. Raises UserError for an unknown gradient, and fewer than one of anything.
+    gradient: see `BinaryConvolution`. recomputed: whether blocks run again on the way back. Raises UserError for an unknown gradient, and fewer than one of anything.
     """
 
     width: int
@@ -83,10 +84,11 @@ class XnorResNet(nn.Module):
     gradient: str = "clipped"
     axis_name: str | None = None
     depths: tuple[int, ...] = (2, 2, 2, 2)
+    recomputed: bool = False
 
     def __post_init__(self) -> None:
         choose("gradient through signs", self.gradient, dict.fromkeys(GRADIENTS))
-        check_positive(width=self.width, classes=self.classes, depths=min(self.depths))
+        check_positive(width=self.width, classes=self.classes, depths=min(self.depths, default=0))
         super().__post_init__()
 
     @nn.compact
@@ -99,5 +101,12 @@ class XnorResNet(nn.Module):
                 stride = 2 if group and not block else 1
                 name = f"group_{group + 1}_block_{block + 1}"
                 module = BinaryBlock(self.width * 2**group, stride, self.gradient, self.axis_name, name=name)
-                hidden = module(hidden, train, drop_path_rate)
+                hidden = run_blocks(
+                    self,
+                    [module],
+                    hidden,
+                    lambda module, hidden: module(hidden, train, drop_path_rate),
+                    looped=False,
+                    recomputed=self.recomputed,
+                )
         return Linear(self.classes, name="classifier")(jnp.mean(nn.relu(hidden), axis=(1, 2))), None

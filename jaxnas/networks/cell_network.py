@@ -1,5 +1,7 @@
 """The stand-alone network that a genotype describes, as DARTS evaluates it (Liu, Simonyan & Yang 2019, section 3.2)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,6 +16,7 @@ from jaxnas.networks.cell_operations import (
     Normalization,
     Projection,
 )
+from jaxnas.networks.repeated import run_blocks
 from jaxnas.spaces.cell import reduction_layers
 from jaxnas.spaces.genotype import Genotype, check_genotype
 from jaxnas.spaces.zoo import Edges
@@ -130,6 +133,8 @@ class CellNetwork(nn.Module):
     channels: of the first cells' states. classes: number of logits. stem: "cifar" or "imagenet".
     auxiliary: whether there is a second classifier after the second reduction, which answers in training only.
     axis_name: the device axis over which batch statistics are shared, None to keep them per device.
+    looped, recomputed: whether equal cells are iterations of one loop, and whether cells run again on the way back, see
+    `networks.repeated`.
     Raises UserError for a malformed genotype, an unknown stem, fewer than one layer, channel or class and, with the
     ImageNet stem, an odd number of channels.
     """
@@ -141,6 +146,8 @@ class CellNetwork(nn.Module):
     stem: str = "cifar"
     auxiliary: bool = False
     axis_name: str | None = None
+    looped: bool = False
+    recomputed: bool = False
 
     def __post_init__(self) -> None:
         check_genotype(self.genotype)
@@ -165,14 +172,31 @@ class CellNetwork(nn.Module):
         before, last = Stem(self.stem, self.channels, self.axis_name, name="stem")(images, train)
         channels = self.channels
         auxiliary = None
-        for number in range(self.layers):
+        number = 0
+        while number < self.layers:
             reduction = number in reductions
             channels *= 2 if reduction else 1
             edges, concat = self.genotype[2:] if reduction else self.genotype[:2]
             halve_first = number - 1 in reductions or (number == 0 and self.stem == "imagenet")
-            cell = Cell(edges, concat, channels, reduction, halve_first, self.axis_name, name=f"cell_{number}")
-            before, last = last, cell(before, last, train, drop_path_rate)
-            if number == reductions[-1] and self.auxiliary and (train or self.is_initializing()):
+            numbers = range(number, number + 1)
+            if (
+                not reduction
+                and not halve_first
+                and before.shape == last.shape == (*last.shape[:3], channels * len(concat))
+            ):
+                numbers = range(number, min((one for one in reductions if one > number), default=self.layers))
+            make = functools.partial(Cell, edges, concat, channels, reduction, halve_first, self.axis_name)
+            cells = [make(name=f"cell_{one}") for one in numbers]
+            before, last = run_blocks(
+                self,
+                cells,
+                (before, last),
+                lambda cell, states: (states[1], cell(*states, train, drop_path_rate)),
+                looped=self.looped,
+                recomputed=self.recomputed,
+            )
+            number = numbers[-1] + 1
+            if numbers[-1] == reductions[-1] and self.auxiliary and (train or self.is_initializing()):
                 auxiliary = AuxiliaryHead(self.stem, self.classes, self.axis_name, name="auxiliary_head")(last, train)
         logits = Linear(self.classes, name="classifier")(jnp.mean(last, axis=(1, 2)))
         return logits, auxiliary if train else None

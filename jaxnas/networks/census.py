@@ -57,7 +57,7 @@ def census(network: nn.Module, image_shape: tuple[int, int, int]) -> Census:
             found.append(ConvolutionLayer(tuple(context.module.path), dense, stride, output.shape[1:3], binary))
         return output
 
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.result_type(float))
     with nn.intercept_methods(record):
         variables = jax.eval_shape(lambda image: network.init(jax.random.key(0), image, train=False), image)
     return Census(variables, tuple(found))

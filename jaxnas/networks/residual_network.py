@@ -17,6 +17,7 @@ from jaxnas.layers.pooling import max_pool
 from jaxnas.networks.cell_network import Rate
 from jaxnas.networks.cell_operations import HE_GAIN, Convolution, Linear, Normalization
 from jaxnas.networks.chain_operations import branch
+from jaxnas.networks.repeated import run_blocks
 
 # As the papers draw initial weights.
 HeConvolution = functools.partial(Convolution, gain=HE_GAIN)
@@ -79,13 +80,14 @@ class BottleneckBlock(nn.Module):
 class Group(nn.Module):
     """Blocks of one width one after another, of which the first has the stride and may change the shape.
 
-    make: (stride=..., axis_name=..., name=...) -> a block.
+    make: (stride=..., axis_name=..., name=...) -> a block. recomputed: whether blocks run again on the way back.
     """
 
     make: Callable[..., nn.Module]
     depth: int
     stride: int
     axis_name: str | None
+    recomputed: bool = False
 
     @nn.compact
     def __call__(self, images: Array, train: bool, drop_path_rate: Rate = 0.0) -> Array:
@@ -93,20 +95,28 @@ class Group(nn.Module):
         for number in range(1, self.depth + 1):
             stride = self.stride if number == 1 else 1
             block = self.make(stride=stride, axis_name=self.axis_name, name=f"block_{number}")
-            images = block(images, train, drop_path_rate)
+            images = run_blocks(
+                self,
+                [block],
+                images,
+                lambda block, images: block(images, train, drop_path_rate),
+                looped=False,
+                recomputed=self.recomputed,
+            )
         return images
 
 
 class WideResNet(nn.Module):
     """WRN-depth-width: a 3×3 stem of 16 channels, and three groups of 16, 32 and 64 times `width` channels.
 
-    depth: 6 n + 4 for n blocks in each group. Raises UserError for another depth, and fewer than one of anything.
+    depth: 6 n + 4 for n blocks in each group. recomputed: whether blocks run again on the way back. Raises UserError for another depth, and fewer than one of anything.
     """
 
     depth: int
     width: int
     classes: int
     axis_name: str | None = None
+    recomputed: bool = False
 
     def __post_init__(self) -> None:
         if self.depth < 10 or (self.depth - 4) % 6:
@@ -122,7 +132,8 @@ class WideResNet(nn.Module):
         for number, channels in enumerate((16, 32, 64), start=1):
             make = functools.partial(PreactivatedBlock, channels * self.width)
             stride = 1 if number == 1 else 2
-            group = Group(make, (self.depth - 4) // 6, stride, self.axis_name, name=f"group_{number}")
+            depth, name = (self.depth - 4) // 6, f"group_{number}"
+            group = Group(make, depth, stride, self.axis_name, self.recomputed, name=name)
             hidden = group(hidden, train, drop_path_rate)
         hidden = nn.relu(Normalization(self.axis_name, name="normalization")(hidden, train))
         return Linear(self.classes, name="classifier")(jnp.mean(hidden, axis=(1, 2))), None
@@ -141,9 +152,10 @@ class BottleneckResNet(nn.Module):
     expansion: int
     classes: int
     axis_name: str | None = None
+    recomputed: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(width=self.width, expansion=self.expansion, classes=self.classes, depths=min(self.depths))
+        check_positive(width=self.width, expansion=self.expansion, classes=self.classes, depths=min(self.depths, default=0))
         super().__post_init__()
 
     @nn.compact
@@ -155,7 +167,7 @@ class BottleneckResNet(nn.Module):
         for number, depth in enumerate(self.depths, start=1):
             make = functools.partial(BottleneckBlock, 64 * 2 ** (number - 1) * self.width, self.expansion)
             stride = 1 if number == 1 else 2
-            group = Group(make, depth, stride, self.axis_name, name=f"group_{number}")
+            group = Group(make, depth, stride, self.axis_name, self.recomputed, name=f"group_{number}")
             hidden = group(hidden, train, drop_path_rate)
         return Linear(self.classes, name="classifier")(jnp.mean(hidden, axis=(1, 2))), None
 
