@@ -1,5 +1,6 @@
 """The config of an evaluation made into its parts, all of them checked before anything is written."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
@@ -86,6 +88,7 @@ class EvaluationPlan(NamedTuple):
             distillation=self.teacher[0] if self.teacher else None,
             validated=bool(fraction) and not streamed,
             feed=self._feed if streamed else None,
+            group="recipe",
         )
         return network, task, data
 
@@ -116,10 +119,10 @@ class EvaluationPlan(NamedTuple):
         """Batches of a streamed set, from one step on; the same for all seeds of a program."""
         assert isinstance(self.dataset, ImageStream)
         seed, workers = self.config["seed"], self.config["data"]["workers"]
-        size = self.recipe.batch_size
+        size, teacher = self.recipe.batch_size, jax.device_put(self._teacher_variables)
         fed = train_batches(self.dataset, seed=seed, batch_size=size, first_step=first_step, workers=workers)
         for images, labels in fed:
-            yield TrainingData(jnp.asarray(images), jnp.asarray(labels), self._teacher_variables)
+            yield TrainingData(jnp.asarray(images), jnp.asarray(labels), teacher)
 
     def _one_batch(self) -> Any:
         """The shapes and types of what a step of a streamed set is fed."""
@@ -169,9 +172,13 @@ def evaluation_plan(config: Config) -> EvaluationPlan:
         candidates=_candidates(config, images),
         teacher=_teacher(config, images) if config.teacher.workdir else None,
     )
+    if made.teacher:
+        values["teacher"]["sha256"] = _digest(made.teacher[1])
     for texts in made.candidates.values():
         for text in texts:
             _rehearse(made, text)
+    if len(made.candidates[FOUND]) > 1:  # what selection keeps to train on may be less than a batch
+        made.training(made.candidates[FOUND][0], FOUND, select=True)
     return made
 
 
@@ -294,6 +301,15 @@ def _teacher(config: Config, images: Images) -> tuple[Distillation, PyTree]:
             name = "/".join(path)
             raise UserError(f"the weights in {str(folder)!r} are of another network: {name} does not fit.")
     return distillation, variables
+
+
+def _digest(variables: PyTree) -> str:
+    """SHA-256 of a teacher: a run is continued with the one it was started with, wherever it lies."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(flatten_dict(variables, sep="/").items()):
+        digest.update(name.encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _rehearse(made: EvaluationPlan, text: str) -> None:

@@ -48,7 +48,7 @@ def methods_suite(configs: Mapping[str, Any], batch_size: int) -> dict[str, Any]
     """
     rows, trained = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        path = _images(Path(folder) / "images.npz")
+        path = write_images(Path(folder) / "images.npz")
         for label, config in configs.items():
             made = plan(_small(config, path, batch_size))
             space = made.space.name
@@ -71,7 +71,7 @@ def methods_suite(configs: Mapping[str, Any], batch_size: int) -> dict[str, Any]
     }
 
 
-def _images(path: Path) -> str:
+def write_images(path: Path) -> str:
     """Writes random images of CIFAR-10's shape, and their labels."""
     rng = np.random.default_rng(0)
     arrays = {

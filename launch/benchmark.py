@@ -2,8 +2,9 @@
 
 Suites: supernet (the DARTS search network: cells, weight steps, architecture steps; about ten minutes on a CPU), lab
 (the estimators of gradients through signs, against what they replace; about two minutes), methods (a step of every
-search method against a step of training one network of its space; about forty minutes) and sampling (drawing, changing,
-pricing and judging architectures, and searches in tables; about five minutes).
+search method against a step of training one network of its space; about forty minutes), sampling (drawing, changing,
+pricing and judging architectures, and searches in tables; about five minutes) and train (training WRN-28-10, a network
+of twenty cells and the XNOR-ResNet18, and substitute layers; about fifteen minutes).
 """
 
 import sys
@@ -15,6 +16,7 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
     """Runs a suite, prints its table, and writes the figures as JSON where `output` says."""
     import jax
 
+    from configs.evaluate import common
     from configs.search import spaces
     from configs.search.methods import search_configs
     from jaxnas.architecture_speed import architecture_suite
@@ -25,7 +27,13 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
     from jaxnas.report import terminal
     from jaxnas.sampling_speed import tabular_speed
     from jaxnas.train.workdir import write_json, write_text
+    from jaxnas.training_speed import train_suite
 
+    trained = {
+        "WRN-28-10": common.wide_resnet(),
+        "DARTS_V2, C = 36, 20 cells": common.cells("DARTS_V2"),
+        "XNOR-ResNet18, width 96": common.xnor_resnet18(),
+    }
     suites = {
         "supernet": (lambda: supernet_suite(sizes), terminal.show_supernet),
         "lab": (lab_suite, terminal.show_lab),
@@ -33,6 +41,7 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
             lambda: architecture_suite(spaces.DARTS, spaces.NAS_BENCH_MACRO, sizes[0]) | {"tabular": tabular_speed()},
             terminal.show_sampling,
         ),
+        "train": (lambda: train_suite(trained, sizes[0]), terminal.show_train),
         "methods": (lambda: methods_suite(search_configs(), sizes[0]), terminal.show_methods),
     }
     measure, table = choose("suite", suite, suites)

@@ -17,7 +17,7 @@ ORDER = (
     *("core", "relax", "estimators", "layers", "data", "spaces", "networks", "costs", "search", "strategies"),
     *("methods", "train", "evaluate", "report", "limits", "pricing", "plan", "experiment", "lab_experiment"),
     *("evaluation_plan", "evaluation", "examination", "tabular_experiment", "comparison", "method_speed"),
-    *("sampling_speed", "architecture_speed"),
+    *("sampling_speed", "architecture_speed", "training_speed"),
 )
 HEAVY = ("jax", "jaxlib", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "sklearn", "numpy")
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -66,11 +66,11 @@ def arguments(workdir: Path, data: Path, method: str = "darts", **fields: Any) -
 
 
 def launch(command: list[str]) -> int:
-    """Runs the launcher in this process, which spares the imports; returns its exit code."""
+    """Runs a launcher in this process, which spares the imports; returns its exit code."""
     before = sys.argv, list(sys.path)
     sys.argv = command
     try:
-        runpy.run_path(str(LAUNCHER), run_name="__main__")
+        runpy.run_path(command[0], run_name="__main__")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     finally:

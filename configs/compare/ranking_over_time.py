@@ -2,8 +2,8 @@
 
 Command: python launch/compare.py --config=configs/compare/ranking_over_time.py --workdir=runs/ranking_over_time
     --config.table.path=nas_bench_macro.csv --config.base.data.path=cifar10_4000.npz
-Expected time: About 40 minutes on two CPU cores (estimated from one of its searches).
-Expected result: Not yet run in full; τ is at most 1, and 0.06 to 0.18 for the single paths of macro_cifar10.py.
+Expected time: About 30 minutes on one CPU core (51 beside other work).
+Expected result: τ rises from -0.01 after 3 epochs to 0.18 after 12 and 0.27 after 48 (docs/results.md).
 """
 
 from configs.compare.common import comparison, narrow_macro

@@ -26,6 +26,9 @@ PLAIN = {
     "average_decay": 0.0,  # above 0: the network is judged by a moving average of its variables
     "accumulate": 1,  # parts of a batch, one after another, for less memory
     "precision": "float32",  # or "bfloat16"
+    "estimator": "backpropagation",  # "nes" or "coordinate": gradients from losses alone, for small networks of signs
+    "population": 100,  # of "nes"
+    "sigma": 0.01,  # the deviation of its noise, or the step of "coordinate"
     "recompute": False,  # True: blocks run again on the way back, for less memory
 }
 DARTS = {

@@ -12,7 +12,7 @@ from configs.evaluate import common, wrn_compressed
 
 def get_config(row: str = "separable_hashed"):
     config = common.small(wrn_compressed.get_config(row))
-    config.network.update({"depth": 16, "width": 4})
+    config.network.update({"depth": 16, "width": 2})
     if config.teacher.workdir:
         config.teacher.workdir += "_digits"
     return config

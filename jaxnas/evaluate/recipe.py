@@ -9,7 +9,9 @@ import optax
 from flax.traverse_util import path_aware_map
 
 from jaxnas.core.errors import UserError, choose
-from jaxnas.core.types import Array, PyTree
+from jaxnas.core.types import Array, GradEstimator, Key, PyTree
+from jaxnas.estimators.coordinate import coordinate_differences
+from jaxnas.estimators.nes import nes
 
 
 class Recipe(NamedTuple):
@@ -26,6 +28,8 @@ class Recipe(NamedTuple):
     sees parts.
     recompute: whether blocks run again on the way back instead of keeping what they computed, for less memory.
     precision: of the products, "float32" or "bfloat16"; parameters, statistics and losses stay in float32.
+    estimator: of the gradient for the parameters, "backpropagation", or for networks whose derivatives are surrogates
+    one from losses alone: "nes" with a population and the deviation sigma, or "coordinate", differences of sigma.
     """
 
     epochs: int
@@ -47,6 +51,9 @@ class Recipe(NamedTuple):
     accumulate: int = 1
     precision: str = "float32"
     recompute: bool = False
+    estimator: str = "backpropagation"
+    population: int = 100
+    sigma: float = 0.01
 
 
 class LighterDecay(NamedTuple):
@@ -58,6 +65,12 @@ class LighterDecay(NamedTuple):
 
 PRECISIONS: Mapping[str, jnp.dtype] = {"float32": jnp.dtype("float32"), "bfloat16": jnp.dtype("bfloat16")}
 OPTIMIZERS = ("sgd", "adam")
+# From losses alone, of the estimator lab; back-propagation is the other one.
+ESTIMATORS: Mapping[str, Callable[[Recipe], GradEstimator]] = {
+    "nes": lambda recipe: nes(population=recipe.population, sigma=recipe.sigma),
+    "coordinate": lambda recipe: coordinate_differences(recipe.sigma),
+}
+BACKPROPAGATION = "backpropagation"
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -65,6 +78,9 @@ def check_recipe(recipe: Recipe) -> None:
     choose("schedule", recipe.schedule, SCHEDULES)
     choose("precision", recipe.precision, PRECISIONS)
     choose("optimizer", recipe.optimizer, dict.fromkeys(OPTIMIZERS))
+    choose("estimator", recipe.estimator, {BACKPROPAGATION: None, **ESTIMATORS})
+    if recipe.estimator != BACKPROPAGATION:
+        ESTIMATORS[recipe.estimator](recipe)  # for its checks
     if recipe.batch_size % recipe.accumulate:
         raise UserError(f"recipe.accumulate {recipe.accumulate} does not divide the batch size {recipe.batch_size}.")
     if recipe.epochs and not recipe.warmup_epochs < recipe.epochs:
@@ -141,6 +157,20 @@ def decayed(weight_decay: float, lighter: LighterDecay | None) -> optax.Gradient
         optax.add_decayed_weights(weight_decay * lighter.factor, mask=is_lighter),
         optax.add_decayed_weights(weight_decay, mask=others),
     )
+
+
+def gradient_of(loss: Callable[..., tuple[Array, PyTree]], recipe: Recipe) -> Callable[..., tuple[PyTree, PyTree]]:
+    """(key, params, ...) -> (gradient, what the loss says besides), for a loss (params, ...) -> (value, the rest)."""
+    if recipe.estimator == BACKPROPAGATION:
+        derivative = jax.grad(loss, has_aux=True)
+        return lambda key, params, *rest: derivative(params, *rest)
+    estimate = ESTIMATORS[recipe.estimator](recipe)
+
+    def gradient(key: Key, params: PyTree, *rest: PyTree) -> tuple[PyTree, PyTree]:
+        found = estimate(key, params, jnp.zeros((), jnp.int32), lambda params: loss(params, *rest))
+        return found.gradient, found.metrics
+
+    return gradient
 
 
 def averaged(average: PyTree, variables: PyTree, decay: float, count: Array) -> PyTree:

@@ -20,7 +20,7 @@ from jaxnas.core.types import Array, Key, PyTree
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, augment, normalize
 from jaxnas.evaluate.distillation import Distillation, apply_tapped, attention_loss, soft_loss
-from jaxnas.evaluate.recipe import PRECISIONS, LighterDecay, Recipe, averaged, optimizer_of
+from jaxnas.evaluate.recipe import PRECISIONS, LighterDecay, Recipe, averaged, gradient_of, optimizer_of
 from jaxnas.networks.initial import init_variables
 from jaxnas.search.objectives import accuracy
 from jaxnas.train.parallel import Devices
@@ -69,17 +69,18 @@ def training_task(
     distillation: Distillation | None = None,
     validated: bool = False,
     feed: Callable[[int], Iterator[TrainingData]] | None = None,
+    group: str = "retrain",
 ) -> Task:
     """The task of training `network` on `count` images of `image_shape`; its history holds loss and accuracy.
 
     lighter: what decays less than the rest. distillation: what is learned from a teacher, whose variables are then
     part of the data. validated: whether images are held out; the history then has "valid_accuracy", too.
     feed: (first step) -> the data of every step from there on, which are then its batch, where not all data stay on
-    the device.
+    the device. group: of the config whose batch_size is named where it is too large.
     """
-    steps_per_epoch = batches.steps_per_epoch(count, recipe.batch_size, "retrain.batch_size")
+    steps_per_epoch = batches.steps_per_epoch(count, recipe.batch_size, f"{group}.batch_size")
     optimizer = optimizer_of(recipe, steps_per_epoch, lighter)
-    loss = _loss(network, recipe, distillation)
+    gradient_at = gradient_of(_loss(network, recipe, distillation), recipe)
 
     def init(key: Key, before: PyTree) -> TrainingState:
         del before
@@ -98,8 +99,8 @@ def training_task(
         dropped = recipe.drop_path * (state.step // steps_per_epoch) / recipe.epochs if recipe.drop_path else 0.0
 
         def part(variables: PyTree, scanned: tuple[Key, Array, Array]) -> tuple[PyTree, PyTree]:
-            gradient, (changed, metrics) = jax.grad(loss, has_aux=True)(
-                variables["params"], variables, *scanned, dropped, data.teacher
+            gradient, (changed, metrics) = gradient_at(
+                named(scanned[0], "estimator"), variables["params"], variables, *scanned, dropped, data.teacher
             )
             return variables | changed, (gradient, metrics)
 
@@ -169,7 +170,8 @@ def _loss(network: nn.Module, recipe: Recipe, distillation: Distillation | None)
         value = smoothed_cross_entropy(logits, labels, recipe.label_smoothing)
         total, metrics = value, {"loss": value, "accuracy": accuracy(logits, labels)}
         if distillation is not None:
-            total, more = _distilled(distillation, total, logits, features, cast(teacher), cast(images))
+            known = teacher | {"params": cast(teacher["params"])}
+            total, more = _distilled(distillation, total, logits, features, known, cast(images))
             metrics |= more
         if auxiliary is not None:
             beside = smoothed_cross_entropy(auxiliary.astype(jnp.float32), labels, recipe.label_smoothing)

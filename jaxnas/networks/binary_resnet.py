@@ -76,7 +76,8 @@ class XnorResNet(nn.Module):
     """ResNet-18 for small images with binary blocks; stem, shortcuts that change shapes and classifier are not binary.
 
     width: channels of the stem and of the first group; every further group has twice as many and half the size.
-    gradient: see `BinaryConvolution`. recomputed: whether blocks run again on the way back. Raises UserError for an unknown gradient, and fewer than one of anything.
+    gradient: see `BinaryConvolution`. recomputed: whether blocks run again on the way back.
+    Raises UserError for an unknown gradient, and fewer than one of anything.
     """
 
     width: int

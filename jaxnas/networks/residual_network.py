@@ -109,7 +109,8 @@ class Group(nn.Module):
 class WideResNet(nn.Module):
     """WRN-depth-width: a 3×3 stem of 16 channels, and three groups of 16, 32 and 64 times `width` channels.
 
-    depth: 6 n + 4 for n blocks in each group. recomputed: whether blocks run again on the way back. Raises UserError for another depth, and fewer than one of anything.
+    depth: 6 n + 4 for n blocks in each group. recomputed: whether blocks run again on the way back.
+    Raises UserError for another depth, and fewer than one of anything.
     """
 
     depth: int
@@ -155,7 +156,9 @@ class BottleneckResNet(nn.Module):
     recomputed: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(width=self.width, expansion=self.expansion, classes=self.classes, depths=min(self.depths, default=0))
+        check_positive(
+            width=self.width, expansion=self.expansion, classes=self.classes, depths=min(self.depths, default=0)
+        )
         super().__post_init__()
 
     @nn.compact

@@ -63,6 +63,26 @@ def show_methods(figures: dict[str, Any]) -> None:
         console.print(table)
 
 
+def show_train(figures: dict[str, Any]) -> None:
+    """Prints the figures of the train suite."""
+    console = Console(width=140)
+    title = f"batch {figures['batch_size']}, {figures['device']}, jax {figures['jax']}"
+    table = Table(title=f"{title}, matrix product {figures['matrix_product_gflops']:.0f} GFLOP/s")
+    for column in ("", "s/step", "images/s", "% of matmul", "spread", "MB", "compile s", "cached s"):
+        table.add_column(column, justify="right" if column else "left")
+    for row in figures["networks"]:
+        cells = [f"{row['step']:.3f}", f"{row['images']:.1f}", f"{row['share']:.1%}", f"{row['spread']:.2f}"]
+        cells += [f"{row['memory'] / 1e6:.0f}", f"{row['compile']:.1f}", f"{row['compile_cached']:.1f}"]
+        table.add_row(row["name"], *cells)
+    console.print(table)
+    table = Table(title="a layer, forward and backward")
+    for column in ("", "parameters", "× the dense layer"):
+        table.add_column(column, justify="right" if column else "left")
+    for row in figures["layers"]:
+        table.add_row(row["name"], f"{row['params']:,}", f"{row['ratio']:.2f}")
+    console.print(table)
+
+
 def show_sampling(figures: dict[str, Any]) -> None:
     """Prints the figures of the sampling suite."""
     table = Table(title=f"{figures['device']}, jax {figures['jax']}, batch {figures['batch_size']}")
