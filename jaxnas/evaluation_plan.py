@@ -315,6 +315,6 @@ def _digest(variables: PyTree) -> str:
 def _rehearse(made: EvaluationPlan, text: str) -> None:
     """Traces one step of the training of an architecture: errors of shape surface before anything is written."""
     network, task, data = made.training(text, FOUND)
-    rehearse(task, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), data))
     if made.teacher:
         check_taps(network, made.teacher[0], made.images.shape)
+    rehearse(task, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), data))
