@@ -2,6 +2,7 @@
 
 import html
 import importlib
+import io
 import json
 import re
 import shutil
@@ -109,8 +110,10 @@ def finished(cells, tmp_path_factory):
 
 
 def whole(workdir: Path) -> dict[str, Any]:
-    """All that two evaluations with the same results have in common, bit for bit; the export, too."""
-    return outcome(workdir, ("found",)) | {"export": contents(workdir / "export")}
+    """All that two evaluations with the same results have in common, bit for bit: without times, with the export."""
+    common = outcome(workdir, ("found",)) | {"export": contents(workdir / "export")}
+    del common["result"]["found"]["seconds_per_epoch"]
+    return common
 
 
 def read(workdir: Path) -> dict[str, Any]:
@@ -234,12 +237,15 @@ def streamed(tmp_path_factory):
 
     features = {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(num_classes=3)}
 
+    def picture(pixels, number):
+        file = io.BytesIO()
+        Image.fromarray(np.pad(pixels[..., 0], ((1, 1), (0, number % 3)))).convert("RGB").save(file, "PNG")
+        file.seek(0)
+        return file
+
     def pictures(count, seed):
-        rows = zip(*images(count, seed), strict=True)
-        return [
-            (np.repeat(np.pad(one, ((1, 1), (0, number % 3), (0, 0))), 3, axis=2), label)
-            for number, (one, label) in enumerate(rows)
-        ]
+        rows = enumerate(zip(*images(count, seed), strict=True))
+        return [(picture(pixels, number), int(label)) for number, (pixels, label) in rows]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
@@ -277,11 +283,11 @@ def test_substitutes_are_reported_layer_by_layer(teacher):
     page = html.unescape((teacher / "report.html").read_text())
     assert len(cost["substitutes"]) == 6
     assert all(one["params"] <= 0.5 * one["dense_params"] for one in cost["substitutes"])
-    for piece in ("Substitutes", "group_3/block_1/convolution_2", "low rank", f"{cost['params']:,}"[:3]):
+    for piece in ("Substitutes", "group_3/block_1/convolution_2", "low rank", f"{cost['substitutes'][0]['params']:,}"):
         assert piece in page
 
 
-STUDENT = {"teacher__taps": (("cell_0", "group_1/block_1"), ("cell_1", "group_2")), "teacher__attention": 10.0}
+STUDENT = {"teacher__taps": (("cell_0", "group_2/block_1"),), "teacher__attention": 10.0}
 
 
 def test_a_student_learns_from_a_finished_evaluation(cells, teacher, tmp_path):
@@ -309,7 +315,7 @@ def test_another_teacher_is_a_changed_config(cells, teacher, wide, tmp_path):
 
 @pytest.fixture
 def chain(data, tmp_path):
-    """The config of a chain, its family, and a search's result.json with two different architectures, one of them twice."""
+    """The config of a chain, its family, two of its architectures, and where a result of a search may be."""
     family = FAMILIES["fbnet"](Images(*SHAPE, 3), **CHAIN)
     texts = ["mbconv_k3_e1+mbconv_k3_e2+identity", "mbconv_k3_e2+mbconv_k3_e1+mbconv_k3_e1"]
     config = make("wrn_digits", FIELDS | {"data.path": str(data)}, recipe__epochs=1)

@@ -115,7 +115,7 @@ def _curves(record: EvaluationRecord) -> str:
     panels = []
     for name, title in QUANTITIES.items():
         series = [
-            Series(kind, record.history[kind][name], ink, dashed)
+            Series(_word(record, kind), record.history[kind][name], ink, dashed)
             for kind, ink, dashed in (("random", MUTED, True), ("found", ACCENT, False))
             if np.isfinite(record.history.get(kind, {}).get(name, np.nan)).any()
         ]
@@ -123,6 +123,11 @@ def _curves(record: EvaluationRecord) -> str:
             svg = curves(series, name, title, percent=name.endswith("accuracy"))
             panels.append(f'<div class="panel">{figure(svg, title=title)}</div>')
     return f'<h2>Training</h2><div class="plots">{"".join(panels)}</div>' if panels else ""
+
+
+def _word(record: EvaluationRecord, kind: str) -> str:
+    """What an arm is called: without random architectures there is nothing to tell what was found from."""
+    return kind if "random" in record.result else "trained"
 
 
 def _selection(record: EvaluationRecord) -> str:
@@ -146,7 +151,7 @@ def _seeds(record: EvaluationRecord) -> str:
         for number, seed in enumerate(record.result["seeds"] if entry else ()):
             last = [record.history[kind][name][number, -1] for name in ("loss", "accuracy")]
             numbers = [f"{last[0]:.4g}", percent(float(last[1])), percent(entry["test"]["accuracy"][number])]
-            rows.append([str(seed), kind, *numbers])
+            rows.append([str(seed), _word(record, kind), *numbers])
     head = ["seed", "", "training loss", "training accuracy", "test accuracy"]
     return f'<h2>Every seed</h2><div class="panel">{table(head, rows, {2, 3, 4})}</div>'
 
