@@ -23,8 +23,13 @@ from PIL import Image
 from jaxnas.core.errors import UserError
 from jaxnas.data.stream_images import centre
 from jaxnas.evaluate.export import export_network, exported_variables, load_exported, read_images
+from jaxnas.layers.substitutes import KINDS
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_operations import OPERATIONS
+from jaxnas.networks.census import census
+from jaxnas.networks.initial import init_variables
+from jaxnas.networks.residual_network import WideResNet
+from jaxnas.networks.substituted import Replacement, SubstitutedNetwork
 from jaxnas.spaces.genotype import format_genotype, parse_genotype
 from jaxnas.spaces.zoo import Genotype
 
@@ -93,6 +98,23 @@ def test_answers_are_those_of_the_network(first, tmp_path):
     np.testing.assert_allclose(answer(images), logits, rtol=0, atol=1e-5 * largest)
     np.testing.assert_allclose(answer(images[1:2]), logits[1:2], rtol=0, atol=1e-5 * largest)
     assert np.std(logits, axis=0).max() > 0.01 * largest  # the images matter
+
+
+def test_every_substitute_can_be_exported(tmp_path):
+    """A program knows no number of images, on which a substitute must not depend: one in each of 12 convolutions."""
+    network = WideResNet(16, 2, len(NAMES))
+    layers = [one for one in census(network, SHAPE).convolutions if not {"stem", "shortcut"} & set(one.path)]
+    replaced = tuple(
+        Replacement(layer.path, layer.dense, kind, KINDS[kind].bounds(layer.dense)[0])
+        for layer, kind in zip(layers, KINDS, strict=True)
+    )
+    network = SubstitutedNetwork(network, replaced)
+    variables = init_variables(network, jax.random.key(0), SHAPE)
+    answer = load_exported(write(tmp_path, network, variables)).answer
+    images = some_images()
+    normal = (images.astype(np.float32) / 255 - MEAN[0]) / STD[0]
+    logits = jax.jit(lambda images: network.apply(variables, images, train=False)[0])(normal)
+    np.testing.assert_allclose(answer(images), logits, rtol=0, atol=1e-5 * np.abs(logits).max())
 
 
 def test_a_fresh_process_answers_bit_for_bit(tmp_path):

@@ -5,6 +5,7 @@ and transforms back, which Moczulski et al. 2016 ("ACDC: A Structured Efficient 
 diagonals start near one. The two forms of the shuffle are from Gray, Crowley & Storkey 2019.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import jax
@@ -84,9 +85,11 @@ def _stack(dense: Dense, shuffles: Shuffles) -> Part:
         return transformed(weights, jnp.eye(dense.inputs, dtype=precision))
 
     def product(weights: Weights, images: Array) -> Array:
-        rows = images.reshape(-1, dense.inputs)
-        if len(rows) > dense.inputs:  # fewer rows go through the stack if they are those of the identity
+        sizes = images.shape[:-1]
+        few = all(isinstance(size, int) for size in sizes) and prod(sizes) <= dense.inputs
+        if not few:  # fewer rows go through the stack if they are those of the identity; exports know no number of them
             return pointwise(images, matrix(weights).astype(images.dtype))
+        rows = images.reshape(-1, dense.inputs)
         wide = rows.astype(jnp.promote_types(images.dtype, jnp.float32))  # the least that a transform takes
         return transformed(weights, wide).astype(images.dtype).reshape(*images.shape[:-1], dense.features)
 
