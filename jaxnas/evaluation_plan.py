@@ -32,6 +32,7 @@ from jaxnas.networks.census import census
 from jaxnas.networks.family import Images
 from jaxnas.networks.substituted import SubstitutedNetwork, substituted
 from jaxnas.plan import fingerprint, hashable
+from jaxnas.spaces.genotype import format_genotype, parse_genotype
 from jaxnas.spaces.space import random
 from jaxnas.train.loop import Cadence
 from jaxnas.train.parallel import Devices, check_devices, check_platform
@@ -223,9 +224,10 @@ def genotypes(text: str, name: str) -> tuple[str, ...]:
     """The architectures that `config.genotype` stands for: one, or what every seed of a search found, its choice first.
 
     text: a published name, the architecture itself, or a search's result.json. name: of the network that is asked for.
+    Genotypes of cells come in the literature's notation.
     """
     if not text.endswith(".json"):
-        return (text,)
+        return (format_genotype(parse_genotype(text)) if name == CELLS else text,)
     result = read_json(Path(text).expanduser())
     field = "genotype" if name == CELLS else "architecture"
     entries = [result, *result.get("per_seed", ())]

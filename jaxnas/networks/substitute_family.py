@@ -132,11 +132,13 @@ def _supernet(
     *,
     paths: int | None = None,
     bare_gates: bool = False,
+    recompute: bool = False,
     calibrate: int = 0,
 ) -> Network:
     """The supernet over gates {"layers": [layers, options]}, normalised by the statistics of its batches.
 
     paths: None runs every option of a layer, k those of the k largest gates. bare_gates: see `choice.run_paths`.
+    recompute: without paths, run the options again going back instead of keeping what they computed.
     calibrate: how many examples of a batch, its first, normalise it; 0 for all of them.
     """
     statistics = leading(images.axis_name, calibrate)
@@ -168,8 +170,12 @@ def _supernet(
             if paths is not None:
                 few = min(paths, len(branches[row]))
                 return run_paths(branches[row], few, bare_gates, arguments[0], weights, gate, None)
-            runs = (gate[number] * run(arguments[0], weights, None) for number, run in enumerate(branches[row]))
-            return functools.reduce(jnp.add, runs)
+
+            def mixture(inputs: Array, weights: Params, gate: Array) -> Array:
+                runs = (gate[number] * run(inputs, weights, None) for number, run in enumerate(branches[row]))
+                return functools.reduce(jnp.add, runs)
+
+            return (jax.checkpoint(mixture) if recompute else mixture)(arguments[0], weights, gate)
 
         with nn.intercept_methods(mixed):
             return base.apply({"params": params["base"]}, batch, train=True)[0]

@@ -21,6 +21,8 @@ from jaxnas.layers.substitutes.kinds import Dense, Substitute
 from jaxnas.networks.cell_network import Rate
 from jaxnas.networks.census import ConvolutionLayer, census
 
+AUXILIARY = "auxiliary_head"  # the module of a network that answers in training only
+
 
 class Replacement(NamedTuple):
     """A convolution of a network, and what replaces it: a kind of `layers.substitutes`, and its hyper-parameter."""
@@ -88,13 +90,14 @@ def substituted(
         of the whole network; every layer then gets an equal share of its own. A kind without a hyper-parameter ignores
         shares. setting: above 0 the hyper-parameter of every layer, within its bounds, whatever the budget.
     keep: names of modules whose convolutions stay as they are, "stem" and "shortcut" among them for
-        example. Binary convolutions stay, too.
+        example. Binary convolutions stay, too, and so does the auxiliary head, which counts in no budget: it is gone
+        when the network is trained.
     Raises UserError for an unknown kind, a name in `keep` that no module has, nothing to replace, and a budget that is
     below what the layers can do, naming the least possible.
     """
     choose("substitute", kind, KINDS)
     counted = census(network, image_shape)
-    convolutions = [one for one in counted.convolutions if not one.binary]
+    convolutions = [one for one in counted.convolutions if not one.binary and one.path[0] != AUXILIARY]
     names = {name for one in counted.convolutions for name in one.path}
     for name in keep:
         if name not in names:
@@ -106,7 +109,8 @@ def substituted(
         return SubstitutedNetwork(network, tuple(_with_setting(one, kind, setting) for one in replaced))
     if budget < 1:
         return SubstitutedNetwork(network, tuple(_within(one, kind, budget) for one in replaced))
-    total = sum(prod(leaf.shape) for leaf in jax.tree.leaves(counted.variables["params"]))
+    lasting = {name: tree for name, tree in counted.variables["params"].items() if name != AUXILIARY}
+    total = sum(prod(leaf.shape) for leaf in jax.tree.leaves(lasting))
     return SubstitutedNetwork(network, _within_total(replaced, kind, int(budget), total))
 
 

@@ -62,7 +62,8 @@ def test_the_attention_loss_weighs_as_three_taps_whatever_their_number(taps):
     shapes = [((2, 4, 4, 3), (2, 4, 4, 5)), ((2, 2, 2, 6), (2, 2, 2, 2))] * 2
     pairs = [(features(n, ours), features(n + 9, theirs)) for n, (ours, theirs) in enumerate(shapes[:taps])]
     expected = [np.mean((map_by_hand(ours) - map_by_hand(theirs)) ** 2) for ours, theirs in pairs]
-    found = attention_loss(*([jnp.asarray(one) for one in maps] for maps in zip(*pairs, strict=True)), 1000.0)
+    ours, theirs = ([jnp.asarray(one) for one in maps] for maps in zip(*pairs, strict=True))
+    found = attention_loss(ours, theirs, 1000.0)
     np.testing.assert_allclose(found, 1000 * 3 * np.mean(expected), rtol=1e-4)
 
 
@@ -211,8 +212,8 @@ def test_a_batch_in_parts_is_one_batch_where_no_statistics_are_shared(parts):
 @pytest.fixture(scope="module")
 def halves():
     """Two equal halves, stepped at once and one after the other."""
-    data = data_of(count=4)
-    data = TrainingData(*(jnp.concatenate([one, one]) for one in data[:2]))
+    images, labels, *_ = data_of(count=4)
+    data = TrainingData(jnp.concatenate([images, images]), jnp.concatenate([labels, labels]))
     return data, *(stepped(WIDE, data, accumulate=number) for number in (1, 2))
 
 
@@ -269,6 +270,23 @@ def test_a_step_follows_all_that_a_teacher_says(soft, taps):
     assert_close({name: metrics[name] for name in parts}, parts, rtol=1e-3)
     difference = optax.tree.norm(jax.tree.map(jnp.subtract, gradient_of(state), gradient))
     assert float(difference) < 2e-3 * float(optax.tree.norm(gradient))
+
+
+class Watched(Flat):
+    """Answers as `Flat`, and says while it is traced what it was given."""
+
+    @nn.compact
+    def __call__(self, images, *, train, drop_path_rate=0.0):
+        del train, drop_path_rate
+        assert images.dtype == jnp.bfloat16
+        assert self.variable("batch_stats", "mean", jnp.zeros, ()).value.dtype == jnp.float32
+        return Linear(CLASSES, name="classifier")(images.reshape(len(images), -1)), None
+
+
+def test_a_teachers_statistics_stay_in_float32_too():
+    data = data_of(teacher=random_variables(Flat(), SHAPE))
+    distillation = Distillation(Watched(), (), 0.0, 0.5, 4.0)
+    assert "soft_loss" in stepped(Flat(), data, distillation=distillation, precision="bfloat16")[2]
 
 
 def test_the_average_is_what_a_network_is_judged_by():

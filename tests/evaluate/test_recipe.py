@@ -1,5 +1,8 @@
 """Recipes: rates in closed form, optimizers against the same in NumPy, moving averages by hand."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,16 +43,18 @@ def test_rates(name, warmup):
         progress = max(0, step - first) / (EPOCHS * STEPS - first)
         rising = min(1, (step + 1) / first) if warmup else 1
         expected = 0.2 * rising * EXPECTED[name](progress, step // STEPS)
-        np.testing.assert_allclose(rate(jnp.asarray(step, jnp.int32)), expected, rtol=1e-6, atol=2e-8)  # of the rounding of 1 + cos
+        np.testing.assert_allclose(
+            rate(jnp.asarray(step, jnp.int32)), expected, rtol=1e-6, atol=2e-8
+        )  # of the rounding of 1 + cos
 
 
 def test_the_first_rates_of_a_warm_up_are_a_ramp():
-    rate = rate_of(RECIPE._replace(schedule="steps", warmup_epochs=1), STEPS)
+    rate: Any = rate_of(RECIPE._replace(schedule="steps", warmup_epochs=1), STEPS)
     np.testing.assert_allclose([rate(step) for step in range(4)], [0.2 / 3, 0.4 / 3, 0.2, 0.2], rtol=1e-6)
 
 
 def test_steps_without_epochs_to_decay_at_keep_the_rate():
-    rate = rate_of(RECIPE._replace(schedule="steps", decay_epochs=()), STEPS)
+    rate: Any = rate_of(RECIPE._replace(schedule="steps", decay_epochs=()), STEPS)
     assert {float(rate(step)) for step in range(EPOCHS * STEPS)} == {np.float32(0.2)}
 
 
@@ -58,7 +63,7 @@ LIGHTER = LighterDecay(frozenset({("compressed", "deep")}), 0.25)
 FACTORS = {"plain": {"kernel": 1.0}, "compressed": {"deep": {"bank": 0.25}, "kernel": 1.0}}
 
 
-def arrays(tree, kind=np.float64):
+def arrays(tree: Any, kind: Callable[[Any], Any]) -> Any:
     return jax.tree.map(lambda leaf: kind(leaf), tree, is_leaf=lambda leaf: isinstance(leaf, list))
 
 

@@ -1,5 +1,7 @@
 """XNOR networks: convolutions of signs by loops, their derivatives by formula, and what they are made of by hand."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ IMAGES = (1.5 * jax.random.normal(jax.random.key(1), (2, 5, 4, 3))).at[0, 0, 0, 
 KERNEL = jax.random.normal(jax.random.key(2), (3, 3, 3, 2))
 
 
-def answer(kernel, images, gradient="clipped", stride=1, train=True, key=None):
+def answer(kernel, images, gradient="clipped", stride=1, train=True, key=None) -> Any:
     module = BinaryConvolution(kernel.shape[-1], kernel.shape[0], stride, gradient)
     rngs = {} if key is None else {"signs": key}
     return module.apply({"params": {"kernel": kernel}}, images, train, rngs=rngs)

@@ -23,7 +23,6 @@ COUNTS = {
     "wrn_50_2": (WRN_50_2, (224, 224, 3), (68_883_240, 11_398_021_120)),
 }
 WIDE, BOTTLENECKS = WideResNet(16, 1, 3), BottleneckResNet((1, 2), width=1, expansion=2, classes=3)
-SHAPES = {WIDE: (8, 8, 2), BOTTLENECKS: (16, 16, 2)}
 
 
 @pytest.mark.parametrize(("network", "shape", "expected"), COUNTS.values(), ids=COUNTS)
@@ -122,10 +121,10 @@ def by_hand(block, depths, variables, images, train):
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(
-    ("network", "block", "depths"), [(WIDE, preactivated, (2, 2, 2)), (BOTTLENECKS, bottleneck, (1, 2))]
+    ("network", "shape", "block", "depths"),
+    [(WIDE, (8, 8, 2), preactivated, (2, 2, 2)), (BOTTLENECKS, (16, 16, 2), bottleneck, (1, 2))],
 )
-def test_a_network_is_its_definition(network, block, depths, train):
-    shape = SHAPES[network]
+def test_a_network_is_its_definition(network, shape, block, depths, train):
     variables = random_variables(network, shape)
     images = jax.random.normal(jax.random.key(1), (3, *shape))
 

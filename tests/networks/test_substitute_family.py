@@ -62,8 +62,7 @@ def sizes():
     """Parameters of every layer under every option, [layers, options]; where it lacks one, those of the dense layer."""
     found = np.asarray([[one.dense.params] * 3 for one in LAYERS])
     for row, option in np.argwhere(np.asarray(FAMILY.space.allowed[PART])):
-        chosen = {PART: np.zeros(6, int)}
-        chosen[PART][row] = option
+        chosen = {PART: jnp.zeros(6, jnp.int32).at[row].set(option)}
         for one in FAMILY.network(chosen, None).replacements:
             found[row, option] = one.substitute().params
     return found
@@ -85,25 +84,30 @@ def test_one_hot_gates_are_the_stand_alone_network(params):
     """With the same weights and the statistics of the same batch: logits, and gradients of all weights."""
     chosen = architecture(TEXT)
     gates, network = encode(FAMILY.space, chosen), FAMILY.network(chosen, None)
-    supernet, path = (FAMILY.supernet(**own).apply for own in ({}, {"paths": 1}))
+    path = FAMILY.supernet(paths=1).apply
 
     def by_itself(params):
         logits, _ = network.apply({"params": alone(params, chosen)}, BATCH, train=True, mutable=["batch_stats"])[0]
         return score(logits), logits
 
-    def within(params):
-        logits = supernet(params, gates, BATCH)
-        return score(logits), logits
+    def within(recompute):
+        def loss(params):
+            logits = FAMILY.supernet(recompute=recompute).apply(params, gates, BATCH)
+            return score(logits), logits
+
+        return loss
 
     @jax.jit
     def compared(params):
-        return *(jax.grad(loss, has_aux=True)(params) for loss in (by_itself, within)), path(params, gates, BATCH)
+        losses = by_itself, within(recompute=False), within(recompute=True)
+        return [jax.grad(loss, has_aux=True)(params) for loss in losses], path(params, gates, BATCH)
 
-    (expected_bar, expected), (found_bar, found), of_path = compared(params)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    ((expected_bar, expected), *others), of_path = compared(params)
     np.testing.assert_allclose(of_path, expected, rtol=1e-3, atol=1e-4)
-    # Those of options that were not taken are zero in both. Float32 through nine normalisations of six examples.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=5e-3, atol=2e-3), found_bar, expected_bar)
+    for found_bar, found in others:
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+        # Those of options that were not taken are zero in both. Float32 through nine normalisations of six examples.
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=5e-3, atol=2e-3), found_bar, expected_bar)
 
 
 def test_paths_run_the_options_of_the_largest_gates(params):

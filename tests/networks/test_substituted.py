@@ -1,5 +1,7 @@
 """Networks with substitutes: the dense networks of their explicit kernels, within budgets that they use up."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,8 +55,10 @@ def explicit(network, variables):
     return unflatten_dict(flat), own
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*(("wide", kind) for kind in KINDS), *(("cells", kind) for kind in ("hashed_separable", "acdc", "low_rank"))],
+)
 def test_a_network_with_substitutes_is_the_dense_one_of_their_kernels(name, kind):
     """Its variables stand where they stood. Biases, which kernels leave out, are added to the dense convolutions'."""
     dense = NETWORKS[name]
@@ -152,6 +156,18 @@ def test_what_is_kept_is_not_replaced():
     assert paths == {one.path for one in everything.replacements if not {"group_2", "shortcut"} & set(one.path)}
 
 
+def test_an_auxiliary_head_stays_and_counts_in_no_budget():
+    """It is gone when the network is trained; its 400,000 parameters would be most of them."""
+    shape, settings = (32, 32, 3), {"kind": "low_rank", "keep": ("stem",)}
+    with_head, without = (NETWORKS["cells"].clone(auxiliary=flag) for flag in (True, False))
+    for budget in (0.5, 0.6 * network_cost(without, shape).params):
+        found = substituted(with_head, shape, budget=budget, **settings)
+        assert found.replacements == substituted(without, shape, budget=budget, **settings).replacements
+        rows = describe_network(found, shape)
+        saved = sum(row["dense_params"] - row["params"] for row in rows["substitutes"])
+        assert rows["dense_params"] - rows["params"] == saved
+
+
 def test_binary_convolutions_stay():
     network = XnorResNet(4, 3, depths=(1, 1))
     found = substituted(network, SHAPE, kind="low_rank", budget=0.5, keep=("stem",))
@@ -164,7 +180,10 @@ def test_binary_convolutions_stay():
         ({"kind": "hash"}, "unknown substitute 'hash'; did you mean 'hashed'"),
         ({"keep": ("stemm",)}, "substitute.keep names 'stemm', but no convolution is within; there are block_1, "),
         ({"keep": ("stem", "group_1", "group_2", "group_3")}, "substitute.keep leaves no convolution to be replaced"),
-        ({"kind": "hashed", "budget": 0.01}, r"group_2/block_1/shortcut: the budget of .* 5 parameters, but .* needs at least 33\."),
+        (
+            {"kind": "hashed", "budget": 0.01},
+            r"group_2/block_1/shortcut: the budget of .* 5 parameters, but .* needs at least 33\.",
+        ),
         ({"kind": "low_rank", "budget": 100.0}, "is 100 parameters, but with 'low_rank' .* at least LEAST"),
     ],
 )
@@ -184,15 +203,15 @@ def test_initial_variables_have_the_variance_of_each_convolution():
     network = substituted(width, SHAPE, kind="low_rank", budget=0.5, keep=("stem", "shortcut", "group_1"))
     init = jax.jit(init_variables, static_argnums=(0, 2))
     for built, gain in ((width, HE_GAIN), (NETWORKS["cells"], PYTORCH_GAIN)):
-        flat = flatten_dict(init(built, jax.random.key(0), SHAPE)["params"])
+        flat: Any = flatten_dict(init(built, jax.random.key(0), SHAPE)["params"])
         for path, leaf in flat.items():
             if path[-1] == "kernel" and leaf.ndim == 4:
                 relative = float(jnp.mean(leaf**2)) * leaf[..., 0].size / gain
                 assert abs(relative - 1) < 4 * 0.9 / leaf.size**0.5, path
-    flat = flatten_dict(init(network, jax.random.key(0), SHAPE)["params"])
+    replaced = init(network, jax.random.key(0), SHAPE)
+    flat = flatten_dict(replaced["params"])
     classifier = flat["classifier", "kernel"]
     assert jnp.max(jnp.abs(classifier)) <= len(classifier) ** -0.5
-    replaced = init(network, jax.random.key(0), SHAPE)
     shapes = census(network, SHAPE).variables
     assert jax.tree.map(jnp.shape, replaced) == jax.tree.map(jnp.shape, shapes)
     for path, substitute in network.substitutes().items():

@@ -105,6 +105,9 @@ SPACES = {
     "macro": functools.partial(
         FAMILIES["enas_macro"], channels=2, layers=3, operations=("conv_3x3", "sep_conv_3x3", "avg_pool_3x3")
     ),
+    "substitutes": functools.partial(
+        FAMILIES["substitutes"], depth=10, width=1, candidates=("dense", "low_rank@0.4", "hashed@0.2")
+    ),
 }
 # {name: (method, its settings, the space on which it is run; on all others it is traced)}
 ROWS = {
