@@ -56,13 +56,13 @@ def evaluate(config: Config, workdir: str | Path) -> Mapping[str, Any]:
             return _run(Session(made, folder, log, stop))
 
 
-def _run(session: Session) -> Mapping[str, Any]:
-    made: EvaluationPlan = session.made
+def _run(session: Session[EvaluationPlan]) -> Mapping[str, Any]:
+    made = session.made
     arms = {kind: _evaluated(session, kind, texts) for kind, texts in made.candidates.items()}
     seconds = {name: sum(one.seconds[name] for one in arms.values()) for name in ("compile", "run")}
     result = {
         "network": made.config["network"]["name"],
-        "data": made.dataset.name,
+        "data": made.data.source.name,
         "seeds": list(made.seeds),
         **{kind: one.entry for kind, one in arms.items()},
         "versions": versions(),
@@ -75,9 +75,9 @@ def _run(session: Session) -> Mapping[str, Any]:
     return result
 
 
-def _evaluated(session: Session, kind: str, texts: tuple[str, ...]) -> Evaluated:
+def _evaluated(session: Session[EvaluationPlan], kind: str, texts: tuple[str, ...]) -> Evaluated:
     """Chooses among architectures, trains the choice with every seed and looks at the test split once."""
-    made: EvaluationPlan = session.made
+    made = session.made
     chosen, selection = _chosen(session, kind, texts)
     network, task, data = made.training(chosen, kind)
     outcome = session.train(task, rehearse(task, data), data, made.seeds)
@@ -100,9 +100,9 @@ def _evaluated(session: Session, kind: str, texts: tuple[str, ...]) -> Evaluated
     return Evaluated(entry, history, outcome.seconds)
 
 
-def _chosen(session: Session, kind: str, texts: tuple[str, ...]) -> tuple[str, list[Mapping[str, Any]]]:
+def _chosen(session: Session[EvaluationPlan], kind: str, texts: tuple[str, ...]) -> tuple[str, list[Mapping[str, Any]]]:
     """The architecture whose short trainings validate best, and what they all showed; a single one is not trained."""
-    made: EvaluationPlan = session.made
+    made = session.made
     if len(texts) == 1 or not made.config["selection"]["epochs"]:
         return texts[0], []
     seeds = tuple(range(made.seeds[0], made.seeds[0] + made.config["selection"]["seeds"]))
@@ -124,20 +124,22 @@ def _of_seed(outcome: Outcome, number: int) -> Any:
 def _tested(made: EvaluationPlan, network: nn.Module, variables: Any) -> dict[str, float]:
     """Accuracies on the test split."""
     tops = {"accuracy": 1} | ({"top_5_accuracy": 5} if made.images.classes >= MANY else {})
-    return {name: made.accuracy(network, variables, top) for name, top in tops.items()}
+    return {name: made.data.accuracy(network, variables, top) for name, top in tops.items()}
 
 
-def _export(session: Session, network: nn.Module, variables: Any, description: Mapping[str, Any]) -> None:
+def _export(
+    session: Session[EvaluationPlan], network: nn.Module, variables: Any, description: Mapping[str, Any]
+) -> None:
     """Writes the network, without its auxiliary head, as a portable program."""
-    made: EvaluationPlan = session.made
+    made = session.made
     kept = {name: {k: v for k, v in tree.items() if k != "auxiliary_head"} for name, tree in variables.items()}
     export_network(
         session.folder / EXPORT,
         without_auxiliary(network),
         kept,
         image_shape=made.images.shape,
-        mean=made.augmentation.mean,
-        std=made.augmentation.std,
-        class_names=made.dataset.class_names,
-        description={"network": made.config["network"], "data": made.dataset.name, **description},
+        mean=made.data.augmentation.mean,
+        std=made.data.augmentation.std,
+        class_names=made.data.source.class_names,
+        description={"network": made.config["network"], "data": made.data.source.name, **description},
     )

@@ -12,8 +12,8 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture
 from jaxnas.evaluate.ranking import kendall_interval, random_architectures, rank_correlation, shared_weights
-from jaxnas.evaluate.retrain import TrainingData
 from jaxnas.evaluate.tabular import true_history, true_values
+from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.experiment import Session, train_architecture
 from jaxnas.limits import Config
 from jaxnas.plan import Plan, Truth, plan

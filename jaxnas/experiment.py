@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ from jaxnas.core.types import Architecture, Array
 from jaxnas.costs.constraints import derive_within
 from jaxnas.costs.counting import Cost, network_cost
 from jaxnas.costs.terms import bit_operations, exact_figure
-from jaxnas.evaluate.retrain import TrainingData, accuracy_on, evaluate
+from jaxnas.evaluate.accuracy import accuracy_on, evaluate
 from jaxnas.evaluate.tabular import column, true_history, true_values
+from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.limits import Config
 from jaxnas.networks.family import Images
 from jaxnas.plan import Plan, Truth, plan
@@ -31,7 +32,7 @@ from jaxnas.spaces.cell import PARTS, cell_edges
 from jaxnas.spaces.space import encode, random
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog
-from jaxnas.train.loop import Outcome, Surroundings, train
+from jaxnas.train.loop import Cadence, Outcome, Surroundings, train
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState, Task, rehearse
 from jaxnas.train.workdir import ENTRIES, Workdir, begin, prepare, write_json
@@ -48,10 +49,27 @@ class Trained(NamedTuple):
     seconds: Mapping[str, float]
 
 
-class Session:
+class Planned(Protocol):
+    """What a session reads of a plan."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """All fields as plain values."""
+        ...
+
+    @property
+    def cadence(self) -> Cadence:
+        """When to save."""
+        ...
+
+
+Made = TypeVar("Made", bound=Planned)
+
+
+class Session(Generic[Made]):
     """The open ends of one run: its directory, its log, the request to stop, and how many steps are behind it."""
 
-    def __init__(self, made: Plan, folder: Workdir, log: MetricLog, stop: StopRequest):
+    def __init__(self, made: Made, folder: Workdir, log: MetricLog, stop: StopRequest):
         self.made, self.folder, self.log, self.stop = made, folder, log, stop
         self.steps_before = 0
 
@@ -83,7 +101,7 @@ def search(config: Config, workdir: str | Path) -> Mapping[str, Any]:
             return _run(Session(made, folder, log, stop))
 
 
-def _run(session: Session) -> Mapping[str, Any]:
+def _run(session: Session[Plan]) -> Mapping[str, Any]:
     made = session.made
     searched = _search(session)
     final, method = searched.run.learner, made.stages[-1].method
@@ -152,7 +170,7 @@ def _within_limit(made: Plan, final: SearchState, found: Architecture) -> Archit
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
 
-def _search(session: Session) -> Outcome:
+def _search(session: Session[Plan]) -> Outcome:
     """Runs the stages of the search one after another; the outcome is the last one's, with the history of all."""
     made = session.made
     outcomes: list[Outcome] = []
@@ -169,7 +187,7 @@ def _search(session: Session) -> Outcome:
     return Outcome(last._replace(history=history), seconds, max(one.memory for one in outcomes))
 
 
-def _announce(session: Session, found: Mapping[int, Architecture], variants: Mapping[str, Architecture]) -> None:
+def _announce(session: Session[Plan], found: Mapping[int, Architecture], variants: Mapping[str, Architecture]) -> None:
     """Tells and writes what the search found, before hours may be spent on training it.
 
     variants: {name: architectures with a leading axis of seeds}, written beside what was found.
@@ -207,7 +225,7 @@ def _inherited_accuracy(
     return float(accuracy)
 
 
-def train_architecture(session: Session, architecture: Architecture, seed: int, kind: str) -> Trained:
+def train_architecture(session: Session[Plan], architecture: Architecture, seed: int, kind: str) -> Trained:
     """Trains one architecture on the whole training split, and looks at the test split once, at the end.
 
     kind: with the seed, the name of its task, and so of its checkpoints. With no epochs to train for, only its cost is

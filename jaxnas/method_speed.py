@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core.types import PyTree
-from jaxnas.evaluate.retrain import TrainingData
+from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.plan import Plan, plan
 from jaxnas.spaces.space import random
 from jaxnas.train.loop import compile_task

@@ -17,7 +17,7 @@ def run(config: Any) -> None:
     from jaxnas.core.errors import UserError
     from jaxnas.costs.counting import network_cost
     from jaxnas.evaluate.description import describe_network
-    from jaxnas.evaluation_plan import build_network, genotypes, images_of
+    from jaxnas.evaluation_network import build_network, genotypes, images_of
     from jaxnas.limits import check_evaluation_fields
 
     check_evaluation_fields(config)

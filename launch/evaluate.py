@@ -44,5 +44,5 @@ if __name__ == "__main__":
 
     workdir = Flag("the directory of the run, made if missing; one that holds a run is continued")
     groups = ("images", "network", "substitute", "teacher", "data", "recipe", "selection", "checkpoint")
-    example = "configs/evaluate/darts_digits.py"
+    example = "configs/evaluate/wrn_digits.py"
     sys.exit(main(run, description=__doc__ or "", flags={"workdir": workdir}, fields=groups, example=example))

@@ -26,7 +26,8 @@ from jaxnas.data.dataset import Dataset
 from jaxnas.evaluate.description import describe_network
 from jaxnas.evaluate.export import exported_variables, load_exported
 from jaxnas.evaluation import evaluate
-from jaxnas.evaluation_plan import evaluation_plan, genotypes
+from jaxnas.evaluation_network import build_network, genotypes
+from jaxnas.evaluation_plan import evaluation_plan
 from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Images
 from jaxnas.spaces.genotype import format_genotype, parse_genotype
@@ -137,7 +138,7 @@ def test_an_evaluation_writes_what_it_promises(finished, cells):
     assert (result["network"], result["data"], result["seeds"]) == ("cells", "bright", [0, 1])
     assert min(result["seconds"].values()) > 0 and set(result["seconds"]) == {"compile", "run"}
     found = result["found"]
-    assert found["cost"] == describe_network(plan.network(GENOTYPE), SHAPE)
+    assert found["cost"] == describe_network(build_network(plan.config, plan.images, GENOTYPE), SHAPE)
     assert "random" not in result and "selection" not in found and found["genotype"] == GENOTYPE
     accuracies = found["test"]["accuracy"]
     assert len(accuracies) == 2 and all((12 * one) == pytest.approx(round(12 * one)) for one in accuracies)
@@ -166,17 +167,17 @@ def test_the_report_shows_what_came_out(finished):
 def test_an_export_answers_as_the_network_does(finished, cells):
     """The first seed's, on the test images, normalised by the training images' statistics inside."""
     plan = evaluation_plan(make("darts_cifar10", cells))
-    assert isinstance(plan.dataset, Dataset)
+    assert isinstance(plan.data.source, Dataset)
     exported, variables = load_exported(finished / "export"), exported_variables(finished / "export")
-    pictures = plan.dataset.x_test
+    pictures = plan.data.source.x_test
     logits = exported.answer(pictures)
-    expected, _ = plan.network(GENOTYPE).apply(
-        variables, normalize(plan.augmentation, jnp.asarray(pictures)), train=False
+    expected, _ = build_network(plan.config, plan.images, GENOTYPE).apply(
+        variables, normalize(plan.data.augmentation, jnp.asarray(pictures)), train=False
     )
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
-    right = np.mean(np.argmax(logits, axis=1) == plan.dataset.y_test)
+    right = np.mean(np.argmax(logits, axis=1) == plan.data.source.y_test)
     assert right == pytest.approx(read(finished)["found"]["test"]["accuracy"][0])
-    assert (exported.image_shape, exported.class_names) == (SHAPE, tuple(plan.dataset.class_names))
+    assert (exported.image_shape, exported.class_names) == (SHAPE, tuple(plan.data.source.class_names))
     assert exported.description["genotype"] == GENOTYPE
     assert exported.description["params"] == read(finished)["found"]["cost"]["params"]
 

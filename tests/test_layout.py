@@ -16,7 +16,16 @@ PACKAGE = ROOT / "jaxnas"
 ORDER = (
     *("core", "relax", "estimators", "layers", "data", "spaces", "networks", "costs", "search", "strategies"),
     *("methods", "train", "evaluate", "report", "limits", "pricing", "plan", "experiment", "lab_experiment"),
-    *("evaluation_plan", "evaluation", "examination", "tabular_experiment", "comparison", "method_speed"),
+    *(
+        "evaluation_network",
+        "evaluation_data",
+        "evaluation_plan",
+        "evaluation",
+        "examination",
+        "tabular_experiment",
+        "comparison",
+        "method_speed",
+    ),
     *("sampling_speed", "architecture_speed", "training_speed"),
 )
 HEAVY = ("jax", "jaxlib", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "sklearn", "numpy")

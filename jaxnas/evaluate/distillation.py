@@ -72,7 +72,7 @@ def apply_tapped(
     answer, updated = network.apply(
         variables, images, train=train, mutable=changed, capture_intermediates=wanted, **keywords
     )
-    kept = flatten_dict(dict(updated).get("intermediates", {}), sep="/")
+    kept: dict[str, Any] = dict(flatten_dict(dict(updated).get("intermediates", {}), sep="/"))
     features = [kept[f"{tap}/{CALL}"][0] for tap in taps]
     return answer, {name: tree for name, tree in updated.items() if name != "intermediates"}, features
 
@@ -85,7 +85,7 @@ def tap_shapes(network: nn.Module, image_shape: tuple[int, int, int]) -> Mapping
         return network.apply(variables, image, train=False, mutable=["intermediates"], capture_intermediates=True)[1]
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.result_type(float))
-    kept = flatten_dict(jax.eval_shape(answers, image)["intermediates"], sep="/")
+    kept: dict[str, Any] = dict(flatten_dict(jax.eval_shape(answers, image)["intermediates"], sep="/"))
     shapes = {name.removesuffix(f"/{CALL}"): value[0] for name, value in kept.items() if name != CALL}
     return {name: one.shape[1:] for name, one in shapes.items() if hasattr(one, "shape") and len(one.shape) == 4}
 

@@ -16,7 +16,8 @@ from scipy import stats
 
 from jaxnas.core.types import Architecture, Array, Key, Space
 from jaxnas.data.augment import Augmentation, normalize
-from jaxnas.evaluate.retrain import TrainingData, accuracy_on
+from jaxnas.evaluate.accuracy import accuracy_on
+from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.layers.backend import compiler_options
 from jaxnas.methods import Method
 from jaxnas.search.objectives import SearchState

@@ -3,15 +3,20 @@
 from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from flax.traverse_util import path_aware_map
 
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.types import Array, GradEstimator, Key, PyTree
+from jaxnas.costs.counting import network_cost
 from jaxnas.estimators.coordinate import coordinate_differences
 from jaxnas.estimators.nes import nes
+from jaxnas.evaluate.description import without_auxiliary
+from jaxnas.networks.substituted import SubstitutedNetwork
 
 
 class Recipe(NamedTuple):
@@ -119,9 +124,9 @@ def rate_of(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
     warmup, total = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
     shape = SCHEDULES[recipe.schedule]
 
-    def rate(count: Array) -> Array:
+    def rate(count: chex.Numeric) -> chex.Numeric:
         progress = (count - warmup) / max(1, total - warmup)
-        factor = shape(recipe, jnp.maximum(progress, 0), count // steps_per_epoch)
+        factor = shape(recipe, jnp.maximum(progress, 0), jnp.asarray(count // steps_per_epoch))
         rising = jnp.minimum((count + 1) / warmup, 1) if warmup else 1.0
         return recipe.learning_rate * factor * rising
 
@@ -173,7 +178,20 @@ def gradient_of(loss: Callable[..., tuple[Array, PyTree]], recipe: Recipe) -> Ca
     return gradient
 
 
+def lighter_decay(network: nn.Module, image_shape: tuple[int, int, int]) -> LighterDecay | None:
+    """How much less substitutes decay: by the share of its parameters that the whole network keeps.
+
+    Source: Gray, Crowley & Storkey 2019, section 4 (compression-ratio scaled weight decay).
+    """
+    if not isinstance(network, SubstitutedNetwork):
+        return None
+    compressed = without_auxiliary(network)
+    assert isinstance(compressed, SubstitutedNetwork)
+    ratio = network_cost(compressed, image_shape).params / network_cost(compressed.network, image_shape).params
+    return LighterDecay(frozenset(one.path for one in network.replacements), ratio)
+
+
 def averaged(average: PyTree, variables: PyTree, decay: float, count: Array) -> PyTree:
     """The moving average after one more step, `count` steps being done: early on it forgets faster than by `decay`."""
-    decay = jnp.minimum(decay, (count + 1) / (count + 10))
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, variables)
+    kept = jnp.minimum(decay, (count + 1) / (count + 10))
+    return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, average, variables)

@@ -5,12 +5,11 @@ what else a recipe has is told in `evaluate.recipe`, what a teacher adds in `eva
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from jax import lax
@@ -18,25 +17,15 @@ from jax import lax
 from jaxnas.core.keys import named
 from jaxnas.core.types import Array, Key, PyTree
 from jaxnas.data import batches
-from jaxnas.data.augment import Augmentation, augment, normalize
+from jaxnas.data.augment import Augmentation, augment
+from jaxnas.evaluate.accuracy import answers, share_right
 from jaxnas.evaluate.distillation import Distillation, apply_tapped, attention_loss, soft_loss
 from jaxnas.evaluate.recipe import PRECISIONS, LighterDecay, Recipe, averaged, gradient_of, optimizer_of
+from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.networks.initial import init_variables
 from jaxnas.search.objectives import accuracy
 from jaxnas.train.parallel import Devices
 from jaxnas.train.task import Task
-
-
-class TrainingData(NamedTuple):
-    """Labelled images on the device: uint8 [n, h, w, c] and int32 [n].
-
-    teacher: the variables of one, () without. held_out: (images, labels) to validate on after every epoch, or ().
-    """
-
-    images: Array
-    labels: Array
-    teacher: PyTree = ()
-    held_out: tuple[Array, Array] | tuple[()] = ()
 
 
 class TrainingState(NamedTuple):
@@ -114,7 +103,8 @@ def training_task(
     def finish_epoch(key, state, data, epoch):
         if not validated:
             return state, {}
-        right = share_right(answers(network), state.judged, *data.held_out, recipe.batch_size, augmentation)
+        images, labels = data.held_out
+        right = share_right(answers(network), state.judged, images, labels, recipe.batch_size, augmentation)
         return state, {"valid_accuracy": right}
 
     return Task(
@@ -192,8 +182,8 @@ def _distilled(
         metrics["soft_loss"] = soft_loss(logits, said.astype(jnp.float32), distillation.temperature)
         value = (1 - distillation.soft) * value + distillation.soft * metrics["soft_loss"]
     if names:
-        pairs = [[one.astype(jnp.float32) for one in maps] for maps in (features, shown)]
-        metrics["attention_loss"] = attention_loss(*pairs, distillation.attention)
+        ours, theirs = ([one.astype(jnp.float32) for one in maps] for maps in (features, shown))
+        metrics["attention_loss"] = attention_loss(ours, theirs, distillation.attention)
         value = value + metrics["attention_loss"]
     return value, metrics
 
@@ -206,84 +196,3 @@ def smoothed_cross_entropy(logits: Array, labels: Array, smoothing: float) -> Ar
     log_probabilities = jax.nn.log_softmax(logits)
     value = -jnp.mean(jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1))
     return (1 - smoothing) * value - smoothing * jnp.mean(log_probabilities) if smoothing else value
-
-
-def evaluate(
-    network: nn.Module, variables: PyTree, data: TrainingData, *, batch_size: int, augmentation: Augmentation
-) -> Array:
-    """Share of right answers on all of `data`, with the running statistics."""
-    return accuracy_on(answers(network), variables, data, batch_size=batch_size, augmentation=augmentation)
-
-
-def answers(network: nn.Module) -> Callable[[PyTree, Array], Array]:
-    """(variables, normalised images) -> class logits, with the running statistics."""
-    return lambda variables, images: network.apply(variables, images, train=False)[0]
-
-
-def accuracy_on(
-    answer: Callable[[PyTree, Array], Array],
-    state: PyTree,
-    data: TrainingData,
-    *,
-    batch_size: int,
-    augmentation: Augmentation,
-    top: int = 1,
-) -> Array:
-    """`share_right` on all of `data`, as a compiled program of one scalar."""
-
-    @jax.jit
-    def accuracy_of(state: PyTree, data: TrainingData) -> Array:
-        return share_right(answer, state, data.images, data.labels, batch_size, augmentation, top)
-
-    return accuracy_of(state, data)
-
-
-def accuracy_on_batches(
-    answer: Callable[[PyTree, Array], Array],
-    state: PyTree,
-    fed: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    *,
-    augmentation: Augmentation,
-    top: int = 1,
-) -> float:
-    """Share of right answers on batches of images, labels and a mask, 0 where an example does not count."""
-
-    @jax.jit
-    def count_right(state: PyTree, images: Array, labels: Array, mask: Array) -> Array:
-        return jnp.sum(mask * is_right(answer(state, normalize(augmentation, images)), labels, top))
-
-    right = total = 0.0
-    for images, labels, mask in fed:
-        right, total = right + float(count_right(state, images, labels, mask)), total + float(mask.sum())
-    return right / total
-
-
-def share_right(
-    answer: Callable[[PyTree, Array], Array],
-    state: PyTree,
-    images: Array,
-    labels: Array,
-    batch_size: int,
-    augmentation: Augmentation,
-    top: int = 1,
-) -> Array:
-    """Share of images whose label is among the `top` largest of (state, images) -> class logits.
-
-    images: uint8 [n, h, w, c]; labels: int [n]. Every batch is full: the last one repeats examples, which do not count.
-    """
-    count = labels.shape[0]
-    rows, mask = batches.evaluation_rows(count, min(batch_size, count))
-
-    def body(correct, scanned):
-        rows, mask = scanned
-        logits = answer(state, normalize(augmentation, images[rows]))
-        return correct + jnp.sum(mask * is_right(logits, labels[rows], top)), None
-
-    return lax.scan(body, jnp.zeros(()), (rows, mask))[0] / count
-
-
-def is_right(logits: Array, labels: Array, top: int) -> Array:
-    """Whether each label int [b] is among the `top` largest of its logits [b, classes]; of equals, the first."""
-    if top == 1:
-        return jnp.argmax(logits, axis=-1) == labels
-    return jnp.any(lax.top_k(logits, top)[1] == labels[:, None], axis=-1)

@@ -68,7 +68,7 @@ def substitutes(images: Images, *, depth: int, width: int, candidates: tuple[str
     counted = census(base, images.shape).convolutions
     choices = tuple(_choice(layer, candidates) for layer in counted if not set(layer.path) & set(KEPT))
     allowed = np.asarray([choice.allowed for choice in choices])
-    for option, able in zip(candidates, allowed.any(axis=0), strict=True):
+    for option, able in zip(candidates, np.any(allowed, axis=0).tolist(), strict=True):
         if not able:
             raise UserError(f"space.candidates has {option!r}, which no layer can be as small as; raise its share.")
     space = product_space("substitutes", {PART: candidates}, {PART: len(choices)}, allowed={PART: allowed})
@@ -156,7 +156,7 @@ def _supernet(
 
     def apply(params: Params, gates: Gates, batch: Array, noise: Dropout | None = None) -> Array:
         del noise  # there is nothing to drop
-        own = flatten_dict(params["base"])
+        own: dict[Any, Any] = dict(flatten_dict(params["base"]))
 
         def mixed(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
             module, called = context.module, context.method_name == "__call__"

@@ -147,7 +147,7 @@ def _selection(record: EvaluationRecord) -> str:
 def _seeds(record: EvaluationRecord) -> str:
     rows = []
     for kind in ("found", "random"):
-        entry = record.result.get(kind)
+        entry = record.result.get(kind) or {}
         for number, seed in enumerate(record.result["seeds"] if entry else ()):
             last = [record.history[kind][name][number, -1] for name in ("loss", "accuracy")]
             numbers = [f"{last[0]:.4g}", percent(float(last[1])), percent(entry["test"]["accuracy"][number])]

@@ -19,7 +19,8 @@ from jaxnas.evaluate.distillation import (
     tap_shapes,
 )
 from jaxnas.evaluate.recipe import Recipe
-from jaxnas.evaluate.retrain import TrainingData, smoothed_cross_entropy, training_task
+from jaxnas.evaluate.retrain import smoothed_cross_entropy, training_task
+from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_operations import Linear
 from jaxnas.networks.residual_network import WideResNet

@@ -10,7 +10,7 @@ import pytest
 from jaxnas.core.types import Network
 from jaxnas.data.augment import Augmentation
 from jaxnas.evaluate.ranking import kendall_interval, random_architectures, rank_correlation, shared_weights
-from jaxnas.evaluate.retrain import TrainingData
+from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.methods import METHODS, Setup, Weights
 from jaxnas.search.monitor import begin_watch, sound
 from jaxnas.spaces.product import product_space

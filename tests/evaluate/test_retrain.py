@@ -7,8 +7,10 @@ import optax
 import pytest
 
 from jaxnas.data.augment import Augmentation, normalize
+from jaxnas.evaluate.accuracy import evaluate, is_right
 from jaxnas.evaluate.recipe import Recipe
-from jaxnas.evaluate.retrain import TrainingData, evaluate, training_task
+from jaxnas.evaluate.retrain import training_task
+from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.spaces.genotype import Genotype
 from jaxnas.train.parallel import check_devices, compile_program, init_over_seeds, over_seeds
@@ -75,3 +77,13 @@ def test_evaluation_counts_every_example_once(count):
     right = [int(jnp.argmax(one)) == int(label) for one, label in zip(logits, data.labels, strict=True)]
     accuracy = evaluate(network, variables, data, batch_size=4, augmentation=PLAIN)
     np.testing.assert_allclose(accuracy, np.mean(right), rtol=1e-6)
+
+
+@pytest.mark.parametrize("top", [1, 2, 5])
+def test_the_label_counts_among_the_largest_logits(top):
+    """Against sorting; of equal logits the first counts."""
+    logits = np.random.default_rng(0).integers(0, 4, (40, 6)).astype(np.float32)
+    labels = np.arange(40) % 6
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+    expected = [label in row for label, row in zip(labels, order, strict=True)]
+    np.testing.assert_array_equal(is_right(jnp.asarray(logits), jnp.asarray(labels), top), expected)

@@ -51,7 +51,10 @@ def test_a_genotype_in_the_notation(tmp_path):
     ("arguments", "sentence"),
     [
         ([], "the flag --config is missing"),
-        ([f"--config={CIFAR}", "--config.network.chanels=3"], "unknown config field 'network.chanels'; did you mean 'network.channels'?"),
+        (
+            [f"--config={CIFAR}", "--config.network.chanels=3"],
+            "unknown config field 'network.chanels'; did you mean 'network.channels'?",
+        ),
         ([f"--config={CIFAR}", "--config.genotype=DARTS_V3"], "unknown genotype 'DARTS_V3'; did you mean 'DARTS_V2'?"),
         ([f"--config={CIFAR}", "--config.genotype=Genotype("], "the genotype cannot be read"),
     ],

@@ -13,8 +13,8 @@ from jaxnas.layers.normalization import batch_norm
 from jaxnas.layers.operations import OPERATIONS as CANDIDATES
 from jaxnas.layers.operations import Source
 from jaxnas.networks.cell_network import Cell, CellNetwork
-from jaxnas.networks.initial import init_variables
 from jaxnas.networks.cell_operations import OPERATIONS, FactorizedReduction
+from jaxnas.networks.initial import init_variables
 from jaxnas.spaces.genotype import parse_genotype
 from jaxnas.spaces.zoo import ZOO, Genotype
 

@@ -13,11 +13,11 @@ from jaxnas.costs.counting import Cost, network_cost
 from jaxnas.layers.convolution import channel_shuffle, grouped_pointwise
 from jaxnas.layers.operations import CONSTANTS
 from jaxnas.networks import chain_families, chain_operations
-from jaxnas.networks.initial import init_variables
 from jaxnas.networks.chain_components import block_components
 from jaxnas.networks.chain_network import ChainNetwork
 from jaxnas.networks.chain_operations import MBConv, NormalizedConvolution, block_module
 from jaxnas.networks.family import Images
+from jaxnas.networks.initial import init_variables
 from jaxnas.spaces.block import parse_block
 from jaxnas.spaces.chain import ACTIVATIONS, Layer, chain_plan, is_allowed
 from jaxnas.spaces.space import random
