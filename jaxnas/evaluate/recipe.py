@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax.traverse_util import path_aware_map
+from jax.typing import ArrayLike
 
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.types import Array, GradEstimator, Key, PyTree
@@ -124,9 +124,10 @@ def rate_of(recipe: Recipe, steps_per_epoch: int) -> optax.Schedule:
     warmup, total = recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch
     shape = SCHEDULES[recipe.schedule]
 
-    def rate(count: chex.Numeric) -> chex.Numeric:
+    def rate(count: ArrayLike) -> Array:
+        count = jnp.asarray(count)
         progress = (count - warmup) / max(1, total - warmup)
-        factor = shape(recipe, jnp.maximum(progress, 0), jnp.asarray(count // steps_per_epoch))
+        factor = shape(recipe, jnp.maximum(progress, 0), count // steps_per_epoch)
         rising = jnp.minimum((count + 1) / warmup, 1) if warmup else 1.0
         return recipe.learning_rate * factor * rising
 
