@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxnas.evaluate.description import describe_network, without_auxiliary
-from jaxnas.evaluate.export import export_network
+from jaxnas.evaluate.export import check_export_folder, export_network
 from jaxnas.evaluation_plan import EXPORT, FOUND, EvaluationPlan, evaluation_plan
 from jaxnas.experiment import Session, versions
 from jaxnas.limits import Config
@@ -49,8 +49,9 @@ def evaluate(config: Config, workdir: str | Path) -> Mapping[str, Any]:
     made = evaluation_plan(config)
     folders = [*ENTRIES["folders"], EXPORT]
     with prepare(workdir, files=ENTRIES["files"], folders=folders) as folder:
+        check_export_folder(folder / EXPORT)
         result = begin(folder, made.config, FREE_FIELDS)
-        if result is not None:
+        if result is not None and (folder / EXPORT).exists():  # a lost export is written again
             return result
         with MetricLog(folder.path) as log, StopRequest() as stop:
             return _run(Session(made, folder, log, stop))
@@ -141,5 +142,6 @@ def _export(
         mean=made.data.augmentation.mean,
         std=made.data.augmentation.std,
         class_names=made.data.source.class_names,
+        border=made.data.border,
         description={"network": made.config["network"], "data": made.data.source.name, **description},
     )

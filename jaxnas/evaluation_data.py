@@ -1,7 +1,6 @@
 """What a stand-alone network is trained and tested on: a set in memory, or one that is streamed."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.dataset import Dataset
 from jaxnas.data.sources import load
 from jaxnas.data.stream import ImageStream, open_stream, test_batches, train_batches
+from jaxnas.data.stream_images import BORDER
 from jaxnas.evaluate.accuracy import accuracy_on, accuracy_on_batches, answers
 from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.limits import Config
@@ -43,6 +43,11 @@ class EvaluationData(NamedTuple):
     def streamed(self) -> bool:
         """Whether a step's images are fed to it, rather than standing on the device."""
         return isinstance(self.source, ImageStream)
+
+    @property
+    def border(self) -> float:
+        """How much larger than what a network reads test images are before their centre is taken."""
+        return BORDER if self.streamed else 1.0
 
     def training(self, teacher: PyTree, fraction: float) -> tuple[int, TrainingData]:
         """How many images there are to train on, and these; of a streamed set the shapes of what a step is fed.
@@ -83,8 +88,7 @@ class EvaluationData(NamedTuple):
         """SHA-256 of all images and labels; of what a streamed set says of itself, since it is too large to be read."""
         if isinstance(self.source, Dataset):
             return fingerprint(self.source)
-        told = [self.source.name, self.source.train_count, self.source.test_count, self.source.class_names]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return hashlib.sha256(self.source.stamp.encode()).hexdigest()
 
 
 def evaluation_data(config: Config, images: Images) -> EvaluationData:

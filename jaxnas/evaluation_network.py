@@ -33,6 +33,8 @@ def build_network(config: Mapping[str, Any], images: Images, text: str) -> nn.Mo
     substitute = config["substitute"]
     if substitute["kind"] == DENSE:
         return network
+    if isinstance(network, SubstitutedNetwork):
+        raise UserError("the architecture says which layers are substituted; set substitute.kind to 'none'.")
     return substituted(
         network,
         images.shape,
@@ -71,7 +73,8 @@ def genotypes(text: str, name: str) -> tuple[str, ...]:
         return (format_genotype(parse_genotype(text)) if name == CELLS else text,)
     result = read_json(Path(text).expanduser())
     field = "genotype" if name == CELLS else "architecture"
-    entries = [result, *result.get("per_seed", ())]
-    if not all(isinstance(entry.get(field), str) for entry in entries):
+    seeds = result.get("per_seed") or []
+    entries: list[Any] = [result, *seeds] if isinstance(seeds, list) else [{}]
+    if not all(isinstance(entry, dict) and isinstance(entry.get(field), str) for entry in entries):
         raise UserError(f"{text} is no result of a search: it has no field {field!r}; give the result.json of one.")
     return tuple(dict.fromkeys(entry[field] for entry in entries))

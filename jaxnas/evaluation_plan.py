@@ -103,14 +103,16 @@ def evaluation_plan(config: Config) -> EvaluationPlan:
         recipe=recipe,
         cadence=Cadence(config.checkpoint.every_steps, config.checkpoint.every_seconds),
         candidates=_candidates(config, images),
-        teacher=_teacher(config, images) if config.teacher.workdir else None,
+        teacher=_teacher(config, images, data.digest()) if config.teacher.workdir else None,
     )
+    values["architectures"] = dict(made.candidates)  # a result.json may change while a run is stopped
     if made.teacher:
         values["teacher"]["sha256"] = _digest(made.teacher[1])
     for texts in made.candidates.values():
         for text in texts:
             _rehearse(made, text)
     if len(made.candidates[FOUND]) > 1:  # what selection keeps to train on may be less than a batch
+        check_recipe(recipe._replace(epochs=config.selection.epochs))
         made.training(made.candidates[FOUND][0], FOUND, select=True)
     return made
 
@@ -118,8 +120,15 @@ def evaluation_plan(config: Config) -> EvaluationPlan:
 def _candidates(config: Config, images: Images) -> Mapping[str, tuple[str, ...]]:
     searchable = NETWORKS[config.network.name].searchable
     if searchable is None:
+        if config.selection.random_baseline or config.selection.epochs:
+            raise UserError(
+                f"the network {config.network.name!r} has no architectures to select or to draw at random; set "
+                "selection.epochs to 0 and selection.random_baseline to False."
+            )
         return {FOUND: ("",)}
     found = genotypes(config.genotype, config.network.name)
+    if config.selection.epochs and len(found) == 1:
+        raise UserError("selection.epochs chooses among several genotypes, but there is one only; set it to 0.")
     found = found if config.selection.epochs else found[:1]
     if not config.selection.random_baseline:
         return {FOUND: found}
@@ -129,8 +138,8 @@ def _candidates(config: Config, images: Images) -> Mapping[str, tuple[str, ...]]
     return {FOUND: found, RANDOM: tuple(describe(random(space, key)) for key in keys)}
 
 
-def _teacher(config: Config, images: Images) -> tuple[Distillation, PyTree]:
-    """The teacher that a finished evaluation trained, on its first seed."""
+def _teacher(config: Config, images: Images, digest: str) -> tuple[Distillation, PyTree]:
+    """The teacher that a finished evaluation trained, on its first seed; digest: of the data at hand."""
     folder = Path(config.teacher.workdir).expanduser()
     known, result = read_json(folder / "config.json"), read_json(folder / "result.json")
     if "network" not in known or FOUND not in result:
@@ -141,6 +150,13 @@ def _teacher(config: Config, images: Images) -> tuple[Distillation, PyTree]:
                 f"the teacher in {str(folder)!r} was trained with images.{name} {known['images'][name]}, but this "
                 f"config says {config.images[name]}; both must be the same."
             )
+    if config.teacher.soft == 0 and not (config.teacher.taps and config.teacher.attention):
+        raise UserError("a teacher teaches nothing without teacher.soft, or teacher.taps with teacher.attention.")
+    if known["data"]["sha256"] != digest:
+        raise UserError(
+            f"the teacher in {str(folder)!r} was trained on other data, whose normalisation is not that of these; "
+            "train it on the same."
+        )
     teacher = build_network(known, images._replace(axis_name=None), result[FOUND].get("genotype", ""))
     settings = {name: config.teacher[name] for name in ("attention", "soft", "temperature")}
     distillation = Distillation(teacher, hashable(config.teacher.taps), **settings)

@@ -20,7 +20,7 @@ from jaxnas.core.types import Architecture, Array, Batch, PyTree, Space
 from jaxnas.data import batches
 from jaxnas.data.augment import Augmentation, check_settings, statistics
 from jaxnas.data.sources import Dataset, load
-from jaxnas.evaluate.recipe import Recipe
+from jaxnas.evaluate.recipe import Recipe, lighter_decay
 from jaxnas.evaluate.retrain import training_task
 from jaxnas.evaluate.tabular import Table, column, read_table
 from jaxnas.limits import Config, check_fields
@@ -98,6 +98,7 @@ class Plan(NamedTuple):
             image_shape=self.dataset.x_train.shape[1:],
             augmentation=self.augmentation,
             devices=self.devices,
+            lighter=lighter_decay(network, self.dataset.x_train.shape[1:]),
         )
         return network, task
 

@@ -31,7 +31,8 @@ def _summary(result: Any, workdir: str) -> str:
         if kind in result:
             values = result[kind]["summary"]["accuracy"]
             spread = "" if values["std"] is None else f" ± {values['std']:.2%} over {len(result['seeds'])} seeds"
-            lines.append(f"{label:<10} {values['mean']:.2%}{spread} on the test split")
+            size = "" if kind == "found" else f", an architecture of {result[kind]['cost']['params']:,} parameters"
+            lines.append(f"{label:<10} {values['mean']:.2%}{spread} on the test split{size}")
     lines.append(f"time       {result['seconds']['run']:.0f} s, and {result['seconds']['compile']:.0f} s to compile")
     return "\n".join([*lines, *(f"{name:<10} {Path(workdir) / file}" for name, file in FILES)])
 

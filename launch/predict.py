@@ -66,7 +66,7 @@ def probabilities(exported: Any, files: list[str], size: int) -> list[list[float
 
     from jaxnas.evaluate.export import read_images
 
-    images = read_images(files, exported.image_shape)
+    images = read_images(files, exported.image_shape, exported.border)
     full = np.pad(images, ((0, size - len(files)), (0, 0), (0, 0), (0, 0)))
     return np.asarray(jax.nn.softmax(exported.answer(full)))[: len(files)].tolist()
 

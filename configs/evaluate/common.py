@@ -52,7 +52,8 @@ DARTS_IMAGENET = {
     "drop_path": 0.0,
     "label_smoothing": 0.1,
 }
-# Default settings of the compression experiments (Gray, Crowley & Storkey 2019), those of Zagoruyko & Komodakis 2016.
+# Default settings of the compression experiments (Gray, Crowley & Storkey 2019), which are those of Zagoruyko &
+# Komodakis 2016 without Nesterov's momentum.
 WIDE = {
     **PLAIN,
     "epochs": 200,

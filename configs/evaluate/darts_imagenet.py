@@ -1,4 +1,5 @@
-"""The network of a genotype on ImageNet, by the recipe of DARTS (Liu, Simonyan & Yang 2019).
+"""The network of a genotype on ImageNet, by the recipe of DARTS (Liu, Simonyan & Yang 2019)
+except for its jitter of colours, which is missing here.
 
 Command: python launch/evaluate.py --config=configs/evaluate/darts_imagenet.py --workdir=runs/darts_imagenet
 Expected time: Not run: 12 days on one GPU, by the paper; describing it takes 5 seconds.

@@ -16,6 +16,8 @@ on the test split: training loss, training and validation accuracy.
 256_0     0.1364   95.20 %  85.83 %, batches of 64
 256_1e-5  0.4476   84.34 %  79.64 %, batches of 64 and a rate of 2e-3
 
+The rates of the other rows are not told; all have 2e-3 here.
+
 Command: python launch/evaluate.py --config=configs/evaluate/xnor_sweep.py --workdir=runs/xnor_sweep
 Expected time: Not run: hours on one GPU; describing a row takes 5 seconds.
 Expected result: 92.57 % on held-out images for the default row, by the log.

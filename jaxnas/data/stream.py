@@ -36,6 +36,7 @@ class ImageStream(NamedTuple):
     image_size: int
     train: Records
     test: Records
+    stamp: str  # of its version and of the lengths of its files: another stamp, other images
 
     @property
     def train_count(self) -> int:
@@ -73,7 +74,9 @@ def open_stream(name: str, path: str | None = None, *, image_size: int) -> Image
     if "validation" in builder.info.splits and test.source[0][test.label] < 0:
         test = _open_split(name, builder, "validation")
     class_names = tuple(builder.info.features[train.label].names)
-    return ImageStream(name, class_names, image_size, train, test)
+    lengths = {split: list(info.shard_lengths) for split, info in sorted(builder.info.splits.items())}
+    sizes = {split: info.num_bytes for split, info in sorted(builder.info.splits.items())}
+    return ImageStream(name, class_names, image_size, train, test, f"{builder.info.full_name} {lengths} {sizes}")
 
 
 def train_batches(

@@ -111,10 +111,10 @@ def crop_box(generator: np.random.Generator, width: int, height: int) -> tuple[i
     return int(left), int(top), inner_width, inner_height
 
 
-def centre(image: PIL.Image.Image, size: int) -> np.ndarray:
-    """The central square of the image after its shorter side is scaled to size * BORDER, uint8 [size, size, 3]."""
+def centre(image: PIL.Image.Image, size: int, border: float = BORDER) -> np.ndarray:
+    """The central square of the image after its shorter side is scaled to size * border, uint8 [size, size, 3]."""
     width, height = image.size
-    shorter = round(size * BORDER)
+    shorter = round(size * border)
     resized = [round(side * shorter / min(image.size)) for side in image.size]
     left, top = ((side - size) // 2 for side in resized)
     # The box in the image as it is, so that only what is seen gets scaled.

@@ -36,7 +36,14 @@ PROGRAM, WEIGHTS, ABOUT = "network.jaxexport", "weights.safetensors", "network.j
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 COLOURS = {1: "L", 3: "RGB"}  # Pillow's name for images of so many channels
 CONVENTIONS = export.minimum_supported_calling_convention_version, export.maximum_supported_calling_convention_version
-FIELDS = {"image_shape": list, "class_names": list, "description": dict, "sha256": dict, "versions": dict}
+FIELDS: Mapping[str, Any] = {
+    "image_shape": list,
+    "class_names": list,
+    "description": dict,
+    "border": (int, float),
+    "sha256": dict,
+    "versions": dict,
+}
 Folder = str | os.PathLike[str]
 
 
@@ -47,12 +54,14 @@ class Exported(NamedTuple):
         once for every b. Raises UserError for images of another type or shape.
     image_shape: (height, width, channels). class_names: one for every logit.
     description: what the exporter said of the network, such as its genotype in the literature's notation.
+    border: see `export_network`, for `read_images`.
     """
 
     answer: Callable[[np.ndarray | Array], Array]
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     description: Mapping[str, Any]
+    border: float = 1.0
 
 
 def export_network(
@@ -65,11 +74,13 @@ def export_network(
     std: tuple[float, ...],
     class_names: Sequence[str],
     description: Mapping[str, Any],
+    border: float = 1.0,
 ) -> None:
     """Writes a network, called as (images, train=False) -> (logits, _), into `folder`; an export there is replaced.
 
     variables: the collections that the network reads, float32 or bfloat16. image_shape: (height, width, channels).
     mean, std: of each channel, where a full pixel is 1. description: anything that JSON can hold.
+    border: how much larger than what the network reads its test images were before their centre was taken.
 
     The program runs on CPUs, GPUs and TPUs alike. It therefore consists of XLA's own operations only, and on a CPU it
     is slower than `network.apply`, whose depthwise convolutions are written for CPUs. However the process ends, either
@@ -91,6 +102,7 @@ def export_network(
         "image_shape": image_shape,
         "class_names": list(class_names),
         "description": description,
+        "border": border,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "versions": {"jaxnas": __version__} | libraries,
     }
@@ -118,7 +130,7 @@ def load_exported(folder: Folder) -> Exported:
             )
         return compiled(weights, images)
 
-    return Exported(answer, image_shape, class_names, about["description"])
+    return Exported(answer, image_shape, class_names, about["description"], float(about["border"]))
 
 
 def exported_variables(folder: Folder) -> PyTree:
@@ -126,10 +138,11 @@ def exported_variables(folder: Folder) -> PyTree:
     return unflatten_dict(_intact(_standing(Path(folder).resolve())).weights, sep="/")
 
 
-def read_images(paths: Sequence[Folder], image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Image files as uint8 [n, height, width, channels], as images are prepared for testing.
+def read_images(paths: Sequence[Folder], image_shape: tuple[int, int, int], border: float = 1.0) -> np.ndarray:
+    """Image files as uint8 [n, height, width, channels], as the network's images were prepared for testing.
 
-    An image of another size is scaled and cut by `data.stream_images.centre`, for networks that read squares. Grey ones
+    An image of another size is scaled, its shorter side to the network's times `border`, and its centre is taken (see
+    `data.stream_images.centre`), for networks that read squares. Grey ones
     become coloured, and coloured ones grey, where the network reads the other; transparency is ignored. Raises
     UserError for a file that is missing, no image or unsuitable, and for channels other than 1 or 3.
     """
@@ -142,7 +155,7 @@ def read_images(paths: Sequence[Folder], image_shape: tuple[int, int, int]) -> n
             raise UserError(f"there is no image file {name!r}.")
         try:
             with Image.open(path) as image:
-                images[number] = _prepared(image, name, image_shape).reshape(image_shape)
+                images[number] = _prepared(image, name, image_shape, border).reshape(image_shape)
         except UserError:
             raise
         except Exception as error:  # Pillow's readers of formats raise whatever they meet
@@ -150,7 +163,7 @@ def read_images(paths: Sequence[Folder], image_shape: tuple[int, int, int]) -> n
     return images
 
 
-def _prepared(image: Image.Image, name: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+def _prepared(image: Image.Image, name: str, image_shape: tuple[int, int, int], border: float) -> np.ndarray:
     """The pixels of an opened file, upright: uint8 [height, width], or [height, width, 3]."""
     height, width, channels = image_shape
     if image.mode.startswith(("I", "F")):  # Pillow would clip the values instead of scaling them
@@ -160,7 +173,7 @@ def _prepared(image: Image.Image, name: str, image_shape: tuple[int, int, int]) 
         if width != height:
             size = f"{image.width}x{image.height} pixels"
             raise UserError(f"{name!r} has {size}, but the network reads {width}x{height}; resize it.")
-        image = Image.fromarray(centre(image, height))
+        image = Image.fromarray(centre(image, height, border))
     return np.asarray(image.convert(COLOURS[channels]))
 
 
@@ -205,10 +218,7 @@ def _standing(folder: Path) -> Path:
 
 def _replace(folder: Path, files: Mapping[str, bytes], about: Mapping[str, Any]) -> None:
     """Puts the files in the place of `folder`; at any moment `_standing(folder)` is the old export or the new one."""
-    entries = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
-    others = [str(entry) for entry in entries if entry.name not in (PROGRAM, WEIGHTS, ABOUT)]
-    if others:
-        raise UserError(f"{min(others)!r} is not of an export; choose another folder to export to.")
+    check_export_folder(folder)
     new, before = _beside(folder, "new"), _beside(folder, "before")
     with disk_errors(f"the export {str(folder)!r} cannot be written", "what stood there before is kept"):
         shutil.rmtree(new, ignore_errors=True)  # of a process that died
@@ -245,6 +255,15 @@ def _intact(folder: Path) -> _Intact:
     for name in (PROGRAM, WEIGHTS):
         _check_digest(folder / name, about["sha256"].get(name))
     return _Intact(about, safetensors.numpy.load_file(folder / WEIGHTS))
+
+
+def check_export_folder(folder: Folder) -> None:
+    """Raises UserError where a folder to export to holds anything but an export, which would be lost."""
+    folder = Path(folder)
+    entries = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
+    others = [str(entry) for entry in entries if entry.name not in (PROGRAM, WEIGHTS, ABOUT)]
+    if others:
+        raise UserError(f"{min(others)!r} is not of an export; move it away.")
 
 
 def _check_digest(path: Path, expected: str | None) -> None:

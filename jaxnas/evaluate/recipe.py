@@ -88,6 +88,13 @@ def check_recipe(recipe: Recipe) -> None:
         ESTIMATORS[recipe.estimator](recipe)  # for its checks
     if recipe.batch_size % recipe.accumulate:
         raise UserError(f"recipe.accumulate {recipe.accumulate} does not divide the batch size {recipe.batch_size}.")
+    late = [epoch for epoch in recipe.decay_epochs if epoch >= recipe.epochs]
+    if recipe.schedule == "steps" and late:
+        raise UserError(
+            f"recipe.decay_epochs has {late[0]}, but there are only {recipe.epochs} epochs; name earlier ones."
+        )
+    if recipe.nesterov and recipe.optimizer != "sgd":
+        raise UserError(f"recipe.nesterov is of the optimizer 'sgd', not of {recipe.optimizer!r}; set it to False.")
     if recipe.epochs and not recipe.warmup_epochs < recipe.epochs:
         raise UserError(
             f"recipe.warmup_epochs {recipe.warmup_epochs} leaves nothing of {recipe.epochs} epochs; use fewer."

@@ -8,6 +8,7 @@ from jaxnas.limits.kinds import (
     TEXT,
     TUPLE,
     Config,
+    Field,
     Limit,
     at_least,
     check_field,
@@ -20,6 +21,11 @@ from jaxnas.limits.search import FIELDS, SPACE_FIELDS
 from jaxnas.networks.catalogue import NETWORKS
 from jaxnas.networks.families import FAMILIES
 
+PAIR = Field(
+    "a pair of texts",
+    (tuple, list),
+    Limit("two texts", lambda value: len(value) == 2 and all(isinstance(one, str) for one in value)),
+)
 GROUPS = ("images", "network", "substitute", "teacher", "data", "recipe", "selection", "checkpoint")
 EVALUATION_FIELDS = {
     **{name: FIELDS[name] for name in ("seed", "num_seeds", "devices", "synchronize_statistics")},
@@ -30,7 +36,7 @@ EVALUATION_FIELDS = {
     "substitute.keep": TUPLE,
     "substitute.scale_decay": FLAG,
     "teacher.workdir": TEXT,
-    "teacher.taps": TUPLE,
+    "teacher.taps": tuple_of(PAIR),
     "teacher.attention": number(at_least(0)),
     "teacher.soft": number(Limit("from 0 to 1", lambda value: 0 <= value <= 1)),
     "teacher.temperature": number(POSITIVE),

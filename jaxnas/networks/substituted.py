@@ -24,6 +24,10 @@ from jaxnas.networks.census import ConvolutionLayer, census
 AUXILIARY = "auxiliary_head"  # the module of a network that answers in training only
 
 
+# Kinds whose size is published: a tenth of the dense layer's, and a bias beside it.
+DECIMATED, DECIMATED_SHARE = ("hashed_decimate", "separable_hashed_decimate"), 0.1
+
+
 class Replacement(NamedTuple):
     """A convolution of a network, and what replaces it: a kind of `layers.substitutes`, and its hyper-parameter."""
 
@@ -87,11 +91,11 @@ def substituted(
     """The network with its dense convolutions replaced by a kind, as large as the budget allows.
 
     budget: below 1 the share of its parameters that every replaced layer keeps at the most, else the most parameters
-        of the whole network; every layer then gets an equal share of its own. A kind without a hyper-parameter ignores
-        shares. setting: above 0 the hyper-parameter of every layer, within its bounds, whatever the budget.
-    keep: names of modules whose convolutions stay as they are, "stem" and "shortcut" among them for
-        example. Binary convolutions stay, too, and so does the auxiliary head, which counts in no budget: it is gone
-        when the network is trained.
+        of the whole network; every layer then gets an equal share of its own. The kinds `DECIMATED` keep a tenth and a
+        bias, whatever larger share is asked for.
+    setting: above 0 the hyper-parameter of every layer, within its bounds, whatever the budget.
+    keep: names of modules whose convolutions stay as they are, "stem" and "shortcut" among them for example. Binary
+        convolutions stay, too, and those of an auxiliary head, which counts in no budget: it is gone after training.
     Raises UserError for an unknown kind, a name in `keep` that no module has, nothing to replace, and a budget that is
     below what the layers can do, naming the least possible.
     """
@@ -120,11 +124,13 @@ def _with_setting(layer: ConvolutionLayer, kind: str, setting: int) -> Replaceme
 
 
 def _within(layer: ConvolutionLayer, kind: str, share: float) -> Replacement:
-    least, most = KINDS[kind].bounds(layer.dense)
-    if least == most:  # nothing to set
-        return Replacement(layer.path, layer.dense, kind, least)
     try:
-        setting, _ = within_budget(kind, layer.dense, int(layer.dense.params * share))
+        if kind in DECIMATED:
+            if share < DECIMATED_SHARE:
+                raise UserError(f"{kind!r} keeps a tenth of its parameters, and a bias; set the budget to 0.1.")
+            setting, _ = KINDS[kind].bounds(layer.dense)
+        else:
+            setting, _ = within_budget(kind, layer.dense, int(layer.dense.params * share))
     except UserError as error:
         raise UserError(f"{layer.name}: {error}") from error
     return Replacement(layer.path, layer.dense, kind, setting)

@@ -82,7 +82,7 @@ def _headline(title: str, record: EvaluationRecord) -> str:
     if "top_5_accuracy" in found["summary"]:
         tiles.append(tile("Top 5", mean_percent(found["summary"]["top_5_accuracy"]), "of the test split"))
     if random:
-        note = "drawn from the same space, same budget"
+        note = f"same training, {count(random['cost']['params'])} parameters"
         tiles.append(tile("Random", mean_percent(random["summary"]["accuracy"]), note))
     dense = f"of {count(cost['dense_params'])} dense" if "dense_params" in cost else "learned numbers"
     binary = f"{count(cost['binary_params'])} of them signs" if "binary_params" in cost else dense

@@ -21,7 +21,7 @@ from jax import export
 from PIL import Image
 
 from jaxnas.core.errors import UserError
-from jaxnas.data.stream_images import centre
+from jaxnas.data.stream_images import BORDER, centre
 from jaxnas.evaluate.export import export_network, exported_variables, load_exported, read_images
 from jaxnas.layers.substitutes import KINDS
 from jaxnas.networks.cell_network import CellNetwork
@@ -250,7 +250,7 @@ def test_settings_that_do_not_fit(changes, message, tmp_path):
 def test_other_peoples_files_are_never_replaced(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     for folder in (tmp_path, tmp_path / "config.json"):
-        with pytest.raises(UserError, match=r"config.json' is not of an export; choose another folder"):
+        with pytest.raises(UserError, match=r"config.json' is not of an export; move it away"):
             write_affine(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -364,8 +364,10 @@ def test_images_of_the_right_size_are_read_as_they_are(tmp_path):
 
 def test_images_of_other_sizes_are_prepared_as_for_testing(tmp_path):
     pixels = some_images(1, (30, 20, 3))[0]
-    images = read_images([save(tmp_path / "large.png", pixels)], (8, 8, 3))
+    images = read_images([save(tmp_path / "large.png", pixels)], (8, 8, 3), BORDER)
     np.testing.assert_array_equal(images[0], centre(Image.fromarray(pixels), 8))
+    whole = read_images([tmp_path / "large.png"], (8, 8, 3))
+    np.testing.assert_array_equal(whole[0], centre(Image.fromarray(pixels), 8, 1.0))
     dot = save(tmp_path / "dot.png", np.full((1, 1), 7, np.uint8))
     assert np.all(read_images([dot], SHAPE) == 7)
 
