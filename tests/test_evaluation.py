@@ -412,6 +412,13 @@ MISTAKES = [
         "is 500 parameters, but with 'low_rank' this network has at least",
     ),
     ("wide", {"substitute__kind": "low_rank", "substitute__keep": ("stm",)}, "substitute.keep names 'stm'"),
+    ("wide", {"substitute__kind": "separable", "substitute__budget": 0.01}, "convolution_1: the budget of a 3×3"),
+    ("wide", {"substitute__kind": "hashed_decimate", "substitute__budget": 0.05}, "keeps a tenth of its parameters"),
+    ("wide", {"selection__epochs": 1}, "'wide_resnet' has no architectures to select or to draw at random"),
+    ("wide", {"selection__random_baseline": True}, "has no architectures to select or to draw at random"),
+    ("wide", {"recipe__schedule": "steps", "recipe__decay_epochs": (2,)}, "recipe.decay_epochs has 2, but there are"),
+    ("wide", {"recipe__optimizer": "adam", "recipe__nesterov": True}, "recipe.nesterov is of the optimizer 'sgd'"),
+    ("cells", {"selection__epochs": 1}, "selection.epochs chooses among several genotypes, but there is one only"),
     ("wide", {"data__streamed": True, "data__crop_padding": 0}, "data.name=npz is read into memory"),
     ("wide", {"data__streamed": True}, "data.crop_padding is 1, but streamed images are cropped and mirrored"),
     ("wide", {"data__streamed": True, "data__crop_padding": 0, "data__flip": True}, "data.flip is True, but streamed"),
@@ -431,6 +438,10 @@ TAUGHT = [
     ({"teacher__taps": (("cell_0", "group_3"),)}, "'cell_0' and 'group_3' have maps of "),
     ({"teacher__temperature": 0.0}, "teacher.temperature must be above 0"),
     ({"teacher__soft": 1.5}, "teacher.soft must be from 0 to 1, not 1.5"),
+    ({"teacher__soft": 0.0, "teacher__taps": ()}, "a teacher teaches nothing without teacher.soft"),
+    ({"teacher__soft": 0.0, "teacher__attention": 0.0}, "a teacher teaches nothing without teacher.soft"),
+    ({"teacher__taps": (("cell_0", 1),)}, "teacher.taps[0] must be two texts"),
+    ({"teacher__taps": ("cell_0", "group_1")}, "teacher.taps[0] must be a pair of texts, not 'cell_0'"),
 ]
 
 
@@ -509,6 +520,8 @@ def test_a_teacher_that_is_none(damage, message, cells, teacher, finished, tmp_p
         ("[1]", "is damaged: it holds no fields"),
         ('{"found": {}}', "is no result of a search: it has no field 'genotype'; give the result.json of one"),
         ("no json", "is damaged: it is not valid JSON"),
+        ('{"genotype": "DARTS_V2", "per_seed": [1]}', "is no result of a search"),
+        ('{"genotype": "DARTS_V2", "per_seed": {"a": 1}}', "is no result of a search"),
     ],
 )
 def test_a_result_that_is_none(text, message, cells, tmp_path):
@@ -521,6 +534,43 @@ def test_genotypes_come_in_the_notation_whatever_they_were_given_as():
     (found,) = genotypes("DARTS_V2", "cells")
     assert found.startswith("Genotype(normal=") and parse_genotype(found) == parse_genotype("DARTS_V2")
     assert genotypes("mbconv_k3_e1+identity", "fbnet") == ("mbconv_k3_e1+identity",)
+
+
+def test_what_was_found_may_not_change_while_a_run_is_stopped(cells, finished, tmp_path):
+    """The result.json that a genotype came from is read again when a run is continued."""
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps({"genotype": GENOTYPE}))
+    config = make("darts_cifar10", cells, genotype=str(file))
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(evaluation_plan(config).config))
+    file.write_text(json.dumps({"genotype": GENOTYPE.replace("skip_connect", "none", 1)}))
+    with pytest.raises(UserError, match=r"config differs .* architectures.found"):
+        evaluate(config, folder)
+
+
+def test_other_peoples_files_in_the_export_are_found_before_training(cells, tmp_path):
+    (tmp_path / "run" / "export").mkdir(parents=True)
+    (tmp_path / "run" / "export" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"notes.txt' is not of an export; move it away"):
+        evaluate(make("darts_cifar10", cells), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_lost_export_is_written_again(finished, cells, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    before = contents(tmp_path / "run" / "export")
+    shutil.rmtree(tmp_path / "run" / "export")
+    evaluate(make("darts_cifar10", cells), tmp_path / "run")
+    assert contents(tmp_path / "run" / "export") == before
+
+
+def test_an_architecture_of_substitutes_is_not_substituted_again(data, tmp_path):
+    network = {"name": "substitutes", "depth": 10, "width": 1, "candidates": ("dense", "hashed@0.5")}
+    config = make("wrn_digits", FIELDS | {"data.path": str(data)}, genotype="layers:" + "+".join(["dense"] * 6))
+    config.network = ConfigDict(network)
+    config.substitute.kind = "hashed"
+    assert_refused(config, tmp_path / "run", "the architecture says which layers are substituted")
 
 
 def test_a_selection_that_leaves_less_than_a_batch(chain, tmp_path):
