@@ -46,7 +46,7 @@ def _network(name: str, config: Any, path: str, batch_size: int, recompute: bool
     """A training step, images a second and the share of the matrix product's rate, by counted multiply-adds."""
     config = config.copy_and_resolve_references()
     config.data.update({"name": "npz", "path": path})
-    config.recipe.update({"batch_size": batch_size, "epochs": 1, "recompute": recompute})
+    config.recipe.update({"batch_size": batch_size, "epochs": 1, "schedule": "cosine", "recompute": recompute})
     config.selection.random_baseline = False
     made = evaluation_plan(config)
     network, task, data = made.training(made.candidates[FOUND][0], name)
