@@ -15,6 +15,7 @@ from jax import lax
 from jax.scipy.fft import dct, idct
 
 from jaxnas.core.types import Array
+from jaxnas.layers import backend
 from jaxnas.layers.convolution import pointwise
 from jaxnas.layers.substitutes.kinds import Dense, Factor, Substitute, Weights
 from jaxnas.layers.substitutes.separable import Part, in_two_steps
@@ -87,7 +88,9 @@ def _stack(dense: Dense, shuffles: Shuffles) -> Part:
     def product(weights: Weights, images: Array) -> Array:
         sizes = images.shape[:-1]
         few = all(isinstance(size, int) for size in sizes) and prod(sizes) <= dense.inputs
-        if not few:  # fewer rows go through the stack if they are those of the identity; exports know no number of them
+        # Fewer rows go through the stack if they are those of the identity. Exports know no number of rows, and
+        # multiply-adds are counted for one image as they are for many.
+        if not few or backend.implementation() == "library":
             return pointwise(images, matrix(weights).astype(images.dtype))
         rows = images.reshape(-1, dense.inputs)
         wide = rows.astype(jnp.promote_types(images.dtype, jnp.float32))  # the least that a transform takes
