@@ -64,7 +64,7 @@ def probabilities(exported: Any, files: list[str], size: int) -> list[list[float
     import jax
     import numpy as np
 
-    from jaxnas.evaluate.export import read_images
+    from jaxnas.data.image_files import read_images
 
     images = read_images(files, exported.image_shape, exported.border)
     full = np.pad(images, ((0, size - len(files)), (0, 0), (0, 0), (0, 0)))

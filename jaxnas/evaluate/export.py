@@ -22,19 +22,16 @@ import safetensors.numpy
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
-from PIL import Image, ImageOps
 
 from jaxnas import __version__
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Array, PyTree
 from jaxnas.data.augment import Augmentation, check_settings, normalize
-from jaxnas.data.stream_images import centre
 from jaxnas.layers import backend
 from jaxnas.train.workdir import disk_errors, read_json, write_json
 
 PROGRAM, WEIGHTS, ABOUT = "network.jaxexport", "weights.safetensors", "network.json"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-COLOURS = {1: "L", 3: "RGB"}  # Pillow's name for images of so many channels
 CONVENTIONS = export.minimum_supported_calling_convention_version, export.maximum_supported_calling_convention_version
 FIELDS: Mapping[str, Any] = {
     "image_shape": list,
@@ -54,7 +51,7 @@ class Exported(NamedTuple):
         once for every b. Raises UserError for images of another type or shape.
     image_shape: (height, width, channels). class_names: one for every logit.
     description: what the exporter said of the network, such as its genotype in the literature's notation.
-    border: see `export_network`, for `read_images`.
+    border: see `export_network`, for `data.image_files.read_images`.
     """
 
     answer: Callable[[np.ndarray | Array], Array]
@@ -136,45 +133,6 @@ def load_exported(folder: Folder) -> Exported:
 def exported_variables(folder: Folder) -> PyTree:
     """The variables of the network in an export, as `network.apply` takes them; errors as for `load_exported`."""
     return unflatten_dict(_intact(_standing(Path(folder).resolve())).weights, sep="/")
-
-
-def read_images(paths: Sequence[Folder], image_shape: tuple[int, int, int], border: float = 1.0) -> np.ndarray:
-    """Image files as uint8 [n, height, width, channels], as the network's images were prepared for testing.
-
-    An image of another size is scaled, its shorter side to the network's times `border`, and its centre is taken (see
-    `data.stream_images.centre`), for networks that read squares. Grey ones
-    become coloured, and coloured ones grey, where the network reads the other; transparency is ignored. Raises
-    UserError for a file that is missing, no image or unsuitable, and for channels other than 1 or 3.
-    """
-    if image_shape[-1] not in COLOURS:
-        raise UserError(f"the network reads images of {image_shape[-1]} channels, but image files have 1 or 3.")
-    images = np.empty((len(paths), *image_shape), np.uint8)
-    for number, path in enumerate(paths):
-        name = os.fspath(path)
-        if not Path(path).is_file():
-            raise UserError(f"there is no image file {name!r}.")
-        try:
-            with Image.open(path) as image:
-                images[number] = _prepared(image, name, image_shape, border).reshape(image_shape)
-        except UserError:
-            raise
-        except Exception as error:  # Pillow's readers of formats raise whatever they meet
-            raise UserError(f"{name!r} is not an image that can be read ({error}).") from error
-    return images
-
-
-def _prepared(image: Image.Image, name: str, image_shape: tuple[int, int, int], border: float) -> np.ndarray:
-    """The pixels of an opened file, upright: uint8 [height, width], or [height, width, 3]."""
-    height, width, channels = image_shape
-    if image.mode.startswith(("I", "F")):  # Pillow would clip the values instead of scaling them
-        raise UserError(f"{name!r} has more than 8 bits a channel; save it with 8.")
-    ImageOps.exif_transpose(image, in_place=True)  # a photo may be stored lying, with a note of it
-    if image.size != (width, height):
-        if width != height:
-            size = f"{image.width}x{image.height} pixels"
-            raise UserError(f"{name!r} has {size}, but the network reads {width}x{height}; resize it.")
-        image = Image.fromarray(centre(image, height, border))
-    return np.asarray(image.convert(COLOURS[channels]))
 
 
 def _trace(

@@ -21,8 +21,9 @@ from jax import export
 from PIL import Image
 
 from jaxnas.core.errors import UserError
+from jaxnas.data.image_files import read_images
 from jaxnas.data.stream_images import BORDER, centre
-from jaxnas.evaluate.export import export_network, exported_variables, load_exported, read_images
+from jaxnas.evaluate.export import export_network, exported_variables, load_exported
 from jaxnas.layers.substitutes import KINDS
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_operations import OPERATIONS
