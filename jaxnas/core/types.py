@@ -82,6 +82,8 @@ class Space(NamedTuple):
     best: scores {part: [choices, options]} -> the valid architecture with the largest sum of scores, where a choice
         that stands for "nothing here" (an edge that is not kept) scores 0. `decode` is `best` of log-probabilities.
     canonical, parse: architecture <-> its canonical string (one string per architecture).
+    relevant: architecture -> {part: bool [choices]}, which choices decide anything beside its others, such as those
+        of blocks that it has; None where all do.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Space(NamedTuple):
     best: Callable[[Logits], Architecture]
     canonical: Callable[[Architecture], str]
     parse: Callable[[str], Architecture]
+    relevant: Callable[[Architecture], Mapping[str, Array]] | None = None
 
 
 class Network(NamedTuple):
@@ -111,3 +114,5 @@ class Network(NamedTuple):
     apply: Callable[..., Array]
     active: Callable[[Gates], PyTree]
     importance: Callable[[Params], Mapping[str, Array]] | None = None
+    reorder: Callable[[Params, Mapping[str, Array]], Params] | None = None
+    extract: Callable[[Params, Architecture], Mapping[str, PyTree]] | None = None

@@ -23,6 +23,14 @@ def encode(space: Space, architecture: Architecture) -> Gates:
     return {part: jax.nn.one_hot(architecture[part], options) for part, (_, options) in space.shapes.items()}
 
 
+def features(space: Space, architecture: Architecture) -> Array:
+    """All one-hot rows one after another, float32 [features], zeros where a choice decides nothing."""
+    rows = encode(space, architecture)
+    if space.relevant is not None:
+        rows = {part: rows[part] * matters[:, None] for part, matters in space.relevant(architecture).items()}
+    return jnp.concatenate([rows[part].ravel() for part in space.shapes])
+
+
 def random(space: Space, key: Key) -> Architecture:
     """A random architecture: the best one where every option scores independent noise of one distribution.
 

@@ -5,8 +5,7 @@ et al. 2019), which chooses kernels and expansions, and FBNetV2 (Wan et al. 2020
 the stages and the size of the images.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxnas.core.types import Architecture, Space
 from jaxnas.spaces.block import Block
 from jaxnas.spaces.chain import Chain, Layer, chain_plan
 from jaxnas.spaces.product import option_names, product_space
+from jaxnas.spaces.rising import check_rising, is_number, is_whole
 
 KERNEL, EXPANSION, WIDTH, RESOLUTION = "kernel", "expansion", "width", "resolution"
 
@@ -74,14 +74,12 @@ def superkernel_plan(
     none. The other settings are those of `spaces.chain.chain_plan` and the fields of `Superkernel`. Raises UserError
     where that does, for options that are no such numbers or do not rise, and for two that give the same channels.
     """
-    _check_rising("kernels", kernels, "odd whole numbers", lambda one: _is_whole(one) and one % 2 == 1, (3, 5))
-    _check_rising(
-        "expansions", expansions, "numbers of at least 0", lambda one: _is_number(one) and one >= 0, (0, 3, 6)
+    check_rising("kernels", kernels, "odd whole numbers", lambda one: is_whole(one) and one % 2 == 1, (3, 5))
+    check_rising("expansions", expansions, "numbers of at least 0", lambda one: is_number(one) and one >= 0, (0, 3, 6))
+    check_rising(
+        "width_fractions", width_fractions, "numbers above 0", lambda one: is_number(one) and one > 0, (0.5, 1)
     )
-    _check_rising(
-        "width_fractions", width_fractions, "numbers above 0", lambda one: _is_number(one) and one > 0, (0.5, 1)
-    )
-    _check_rising("resolutions", resolutions, "whole numbers above 0", _is_whole, (16, 32))
+    check_rising("resolutions", resolutions, "whole numbers above 0", is_whole, (16, 32))
     if expansions[-1] == 0:
         raise UserError("expansions offers nothing but 0, which skips a block; add one above 0, such as 6.")
     if width_fractions[-1] != 1:
@@ -111,22 +109,6 @@ def superkernel_plan(
     for number in plan.searchable:
         _check_channels(f"the expansions of {chain.layers[number].name}", hidden_options(plan, number))
     return plan
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_rising(
-    name: str, values: Sequence[float], words: str, holds: Callable[[float], bool], example: tuple[float, ...]
-) -> None:
-    rising = all(holds(value) for value in values) and all(np.diff(values) > 0)
-    if not rising or not values:
-        raise UserError(f"{name} has to hold {words} that rise, as in {example}, not {tuple(values)}.")
 
 
 def _check_channels(name: str, counts: Sequence[int]) -> None:
