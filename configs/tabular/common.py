@@ -44,6 +44,13 @@ STRATEGIES: Mapping[str, Mapping[str, Any]] = {
     },
     "ageing": {"name": "ageing", "population": 50, "sample": 10, "mutation_rate": 0.1, "batch": 5},
     "nsga2": {"name": "nsga2", "population": 20, "mutation_rate": 0.1, "crossover_rate": 0.9},
+    "perturbation": {
+        "name": "perturbation",
+        "samples": 500,
+        "perturbations": 100,
+        "mutation_rate": 0.05,
+        "batch": 10,
+    },
 }
 
 

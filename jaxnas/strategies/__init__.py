@@ -10,6 +10,7 @@ from jaxnas.strategies.evolution import ageing, evolution
 from jaxnas.strategies.halving import successive_halving
 from jaxnas.strategies.off_policy import off_policy
 from jaxnas.strategies.pareto import nsga2
+from jaxnas.strategies.perturbation import perturbation
 from jaxnas.strategies.policy import Policy, factorised
 from jaxnas.strategies.policy_gradient import ppo, reinforce
 from jaxnas.strategies.random_search import random_search
@@ -24,6 +25,7 @@ STRATEGIES: Mapping[str, Callable[..., Strategy]] = {
     "evolution": evolution,
     "ageing": ageing,
     "nsga2": nsga2,
+    "perturbation": perturbation,
     "reinforce": reinforce,
     "ppo": ppo,
     "off_policy": off_policy,

@@ -42,8 +42,10 @@ class Pool(NamedTuple):
 def prepared(problem: Problem) -> tuple[Problem, Architecture]:
     """The problem with a space that makes nothing but allowed options, and a legal architecture to fall back on.
 
-    This is the cheapest one where there is a limit, else that of equal scores. What stands for "nothing here" is added
-    to the allowed options. (The size of the space stays that of the whole.) Runs before a search.
+    A choice that decides nothing (see `Space.relevant`) takes its first option, so that architectures which are told
+    apart differ in what they compute. What to fall back on is the cheapest one where there is a limit, else that of
+    equal scores. What stands for "nothing here" is added to the allowed options. (The size of the space stays that of
+    the whole.) Runs before a search.
     Raises UserError with the attainable costs for a limit that no architecture meets, and for options that leave no
     architecture.
     """
@@ -52,6 +54,9 @@ def prepared(problem: Problem) -> tuple[Problem, Architecture]:
         allowed = _completed(space, problem.allowed)
         space = _narrowed(space, allowed)
         problem = problem._replace(space=space, allowed=allowed)
+    if space.relevant is not None:
+        space = _settled(space)
+        problem = problem._replace(space=space)
     least = space.best({part: jnp.zeros(shape) for part, shape in space.shapes.items()})
     if not legal(problem._replace(limit=0.0), least):
         raise UserError(f"the options that are still allowed leave no architecture of the space {space.name!r}.")
@@ -86,6 +91,19 @@ def _narrowed(space: Space, allowed: Mapping[str, np.ndarray]) -> Space:
         allowed=allowed,
         decode=lambda logits: space.decode(only(logits)),
         best=lambda scores: space.best(only(scores)),
+    )
+
+
+def _settled(space: Space) -> Space:
+    first = {part: jnp.argmax(jnp.asarray(mask), axis=1).astype(jnp.int32) for part, mask in space.allowed.items()}
+
+    def settle(architecture: Architecture) -> Architecture:
+        assert space.relevant is not None
+        matters = space.relevant(architecture)
+        return {part: jnp.where(matters[part], options, first[part]) for part, options in architecture.items()}
+
+    return space._replace(
+        decode=lambda logits: settle(space.decode(logits)), best=lambda scores: settle(space.best(scores))
     )
 
 

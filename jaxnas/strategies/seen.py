@@ -66,6 +66,17 @@ def remember(seen: Seen, architectures: Architecture, accuracies: Array) -> Seen
     )
 
 
+def remembered(space: Space, seen: Seen) -> tuple[Architecture, Array]:
+    """All slots as architectures {part: [capacity, choices]}, and which of them hold one, bool [capacity]."""
+    parts = sorted(space.shapes)
+    options = np.concatenate([np.full(*space.shapes[part]) for part in parts])
+    words, places = jnp.argmax(seen.places, axis=1), jnp.max(seen.places, axis=1)
+    digits = seen.codes[words] // places[:, None] % options[:, None]
+    ends = np.cumsum([space.shapes[part][0] for part in parts])[:-1]
+    found = dict(zip(parts, jnp.split(digits.T.astype(jnp.int32), ends, axis=1), strict=True))
+    return {part: found[part] for part in space.shapes}, jnp.arange(seen.accuracy.shape[0]) < seen.stored
+
+
 def repeated(space: Space, architectures: Architecture, counts: Array) -> Array:
     """Which of architectures {part: [n, choices]} equal an earlier one that counts (bool [n]); bool [n]."""
     return _repeated(_number(_places(space), architectures), counts)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.keys import named
 from jaxnas.spaces.cell import cell_space
 from jaxnas.spaces.product import product_space
-from jaxnas.spaces.space import encode, random
+from jaxnas.spaces.space import crossover, encode, mutate, random
 from jaxnas.strategies.drawing import draw_legal, draw_new, draw_several, frequencies, legal, pick, prepared, randomly
 from jaxnas.strategies.evolution import ageing, evolution
 from jaxnas.strategies.halving import successive_halving
 from jaxnas.strategies.pareto import nsga2
+from jaxnas.strategies.perturbation import perturbation
 from jaxnas.strategies.random_search import random_search
 from jaxnas.strategies.seen import among
 from jaxnas.strategies.strategy import Problem, outcome_of
@@ -69,6 +71,23 @@ def test_what_is_not_kept_in_a_cell_needs_no_permission():
     np.testing.assert_array_equal(answers, ~np.any(pooled, axis=0))
     cells = {tuple(row) for row in np.asarray(drawn["normal"])}
     assert cells == {(1, 1, *rest) for rest in ((1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 0, 2), (0, 1, 2))}
+
+
+def test_choices_that_decide_nothing_take_their_first_option():
+    """Two blocks that may be left out, each of three kinds: sixteen networks, whatever makes them."""
+    gated = product_space("gated", {"on": ("no", "yes"), "kind": ("a", "b", "c")}, {"on": 2, "kind": 2})
+    space = gated._replace(relevant=lambda one: {"on": jnp.ones(2, bool), "kind": one["on"] == 1})
+    problem, least = prepared(Problem(space))
+
+    def made(key):
+        one, other = (random(problem.space, named(key, name)) for name in ("one", "other"))
+        return one, mutate(problem.space, key, one, 0.5), crossover(problem.space, key, one, other)
+
+    assert least["kind"].tolist() == [0, 0]
+    for found in jax.jit(jax.vmap(made))(jax.random.split(jax.random.key(0), 400)):
+        rows = np.concatenate([found["on"], found["kind"]], axis=1)
+        assert np.all(rows[:, 2:][rows[:, :2] == 0] == 0)
+        assert len({tuple(row) for row in rows.tolist()}) == 16
 
 
 def test_drawn_architectures_are_uniform_over_the_legal_ones():
@@ -163,6 +182,7 @@ STRATEGIES = {
     "evolution": (partial(evolution, population=5, parents=3, mutants=5, crossovers=0, mutation_rate=0.3), 5),
     "ageing": (partial(ageing, population=6, sample=2, mutation_rate=0.2, batch=2), 8),
     "nsga2": (partial(nsga2, population=6, mutation_rate=0.3, crossover_rate=0.8), 5),
+    "perturbation": (partial(perturbation, samples=6, perturbations=4, mutation_rate=0.3, batch=2), 8),
 }
 
 
@@ -221,7 +241,7 @@ def test_repetitions_do_not_depend_on_one_another(name):
     assert not np.array_equal(proposed[0], proposed[1])
 
 
-@pytest.mark.parametrize("name", ["random", "halving", "ageing"])
+@pytest.mark.parametrize("name", ["random", "halving", "ageing", "perturbation"])
 def test_a_search_without_limit_starts_anywhere(name):
     """The first proposals of searches without a limit are of all architectures, also of those beyond other limits."""
     strategy = STRATEGIES[name][0](Problem(CHAIN, cost))

@@ -10,7 +10,7 @@ import pytest
 from jaxnas.spaces.cell import cell_space
 from jaxnas.spaces.product import product_space
 from jaxnas.spaces.space import random
-from jaxnas.strategies.seen import among, look_up, nothing_seen, remember, repeated
+from jaxnas.strategies.seen import among, look_up, nothing_seen, remember, remembered, repeated
 
 SMALL = product_space("small", {"a": ("1", "2"), "b": ("1", "2", "3")}, {"a": 2, "b": 1})  # 12 architectures
 WIDE = cell_space(4)  # 84 bits, in more than one word
@@ -53,6 +53,9 @@ def test_it_knows_what_a_dictionary_knows(space, capacity):
         seen = store(seen, batch, accuracies)
         update(reference, capacity, batch, accuracies)
         assert int(seen.stored) == len(reference)
+    architectures, stored = jax.jit(lambda seen: remembered(space, seen))(seen)
+    assert stored.tolist() == [number < len(reference) for number in range(capacity)]
+    assert dict(zip(rows(architectures)[: len(reference)], seen.accuracy.tolist(), strict=False)) == reference
 
 
 @pytest.mark.parametrize("capacity", [1, 3, 7])
