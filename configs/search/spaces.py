@@ -188,6 +188,40 @@ FBNET_V2_8 = {
     "resolutions": (6, 8),
 }
 
+# MobileNetV3 as Once-for-All makes it elastic, with its four image sizes.
+ELASTIC = {
+    "name": "elastic",
+    "stem": 16,
+    "stem_stride": 2,
+    "first": 16,
+    "widths": (24, 40, 80, 112, 160),
+    "strides": (2, 2, 2, 1, 2),
+    "squeeze": (False, True, False, True, True),
+    "hard_swish": (False, False, True, True, True),
+    "final": 960,
+    "head": 1280,
+    "kernels": (3, 5, 7),
+    "expansions": (3.0, 4.0, 6.0),
+    "depths": (2, 3, 4),
+    "resolutions": (128, 160, 192, 224),
+    "divisor": 8,
+}
+ELASTIC_32 = {**ELASTIC, "stem_stride": 1, "strides": (1, 2, 2, 1, 2), "resolutions": (20, 24, 28, 32)}
+ELASTIC_8 = {
+    **ELASTIC_32,
+    "stem": 8,
+    "first": 8,
+    "widths": (12, 16),
+    "strides": (1, 2),
+    "squeeze": (False, True),
+    "hard_swish": (False, True),
+    "final": 32,
+    "head": 32,
+    "depths": (1, 2, 3),
+    "resolutions": (6, 8),
+    "divisor": 4,
+}
+
 # The paper's six operations and its 12 layers; 36 channels are those of the published search.
 ENAS_MACRO = {
     "name": "enas_macro",
@@ -205,3 +239,19 @@ SUBSTITUTES = {
     "candidates": ("dense", "low_rank@0.25", "half_hashed_separable@0.15", "hashed@0.1"),
 }
 SUBSTITUTES_8 = {**SUBSTITUTES, "depth": 10, "width": 1, "candidates": ("dense", "low_rank@0.3", "hashed@0.1")}
+
+# SMASH's memory banks: twelve operations in three blocks. The paper's blocks are as many, with more and larger banks.
+MEMORY_BANKS = {
+    "name": "memory_banks",
+    "banks": 4,
+    "filled": 2,
+    "bank_channels": (16, 32, 64),
+    "depth": 4,
+    "kernels": (3, 5),
+    "dilations": (1, 2),
+    "bottleneck": 2,
+    "width_fractions": (0.5, 1.0),
+    "hypernetwork_hidden": 32,
+    "hypernetwork_depth": 4,
+}
+MEMORY_BANKS_8 = {**MEMORY_BANKS, "bank_channels": (6, 12), "depth": 3, "hypernetwork_hidden": 16}

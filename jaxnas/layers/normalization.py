@@ -29,51 +29,79 @@ def leading(axis_name: str | None, count: int) -> Statistics:
     return Leading(count, axis_name) if count else axis_name
 
 
-def batch_norm(images: Array, statistics: Statistics = None) -> Array:
+def batch_norm(images: Array, statistics: Statistics = None, region: Array | None = None) -> Array:
     """Normalises images [b, h, w, c] to zero mean and unit variance per channel (biased variance, ε = 1e-5).
 
     With the name of an axis the statistics are those of the batches of all devices along that mapped axis together,
     with `Leading` those of the first examples alone: what the network answers to another does not depend on the rest.
+    region: how much every position counts in the statistics, [h, w], which normalise all of them; None for equally.
     Source: Ioffe & Szegedy 2015, without the learned scale and shift (DARTS searches with affine=False).
     """
+    share = None if region is None else (region / jnp.sum(region))[..., None]
     if isinstance(statistics, Leading):
-        return _by_leading(images, *statistics)
-    return _normalized(images, statistics)
+        return _by_leading(images, *statistics, share)
+    return _normalized(images, share, statistics)
 
 
-def _by_leading(images: Array, examples: int, axis_name: str | None) -> Array:
-    centred = images - _mean(images[:examples], axis_name)
-    return centred * lax.rsqrt(_mean(jnp.square(centred[:examples]), axis_name) + EPSILON)
+def mean_of_pixels(images: Array, region: Array | None = None) -> Array:
+    """The mean over the positions of images [b, h, w, c], weighed by a region [h, w] if there is one; [b, c]."""
+    if region is None:
+        return jnp.mean(images, axis=(1, 2))
+    return jnp.sum(images * (region / jnp.sum(region))[..., None], axis=(1, 2))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _normalized(images: Array, axis_name: str | None) -> Array:
-    return _forward(images, axis_name)[0]
+def _by_leading(images: Array, examples: int, axis_name: str | None, share: Array | None = None) -> Array:
+    centred = images - _mean(images[:examples], axis_name, share)
+    return centred * lax.rsqrt(_mean(jnp.square(centred[:examples]), axis_name, share) + EPSILON)
 
 
-def _mean(values: Array, axis_name: str | None) -> Array:
-    """Per-channel mean over examples, positions and devices, kept broadcastable: [1, 1, 1, c]."""
-    mean = jnp.mean(values, axis=range(values.ndim - 1), keepdims=True)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _normalized(images: Array, share: Array | None, axis_name: str | None) -> Array:
+    return _forward(images, axis_name, share)[0]
+
+
+def _mean(values: Array, axis_name: str | None, share: Array | float | None = None) -> Array:
+    """Per-channel mean over examples, positions and devices, kept broadcastable: [1, 1, 1, c].
+
+    share: of each position in it, [h, w, 1], or one number for all; None for equal ones.
+    """
+    axes = range(values.ndim - 1)
+    if share is None:
+        mean = jnp.mean(values, axis=axes, keepdims=True)
+    else:
+        mean = jnp.sum(values * share, axis=axes, keepdims=True) / len(values)
     return mean if axis_name is None else lax.pmean(mean, axis_name)
 
 
 @functools.partial(jax.jit, static_argnums=1)  # traced once per shape
-def _forward(images, axis_name):
+def _forward(images, axis_name, share=None):
     # In two passes: E[x²] - E[x]² would be a quarter faster and lose all digits where the mean is large.
-    centred = images - _mean(images, axis_name)
-    inverse = lax.rsqrt(_mean(jnp.square(centred), axis_name) + EPSILON)
+    centred = images - _mean(images, axis_name, share)
+    inverse = lax.rsqrt(_mean(jnp.square(centred), axis_name, share) + EPSILON)
     normalised = centred * inverse
     return normalised, (normalised, inverse)
 
 
+def _forward_with_share(images, share, axis_name):
+    normalised, residuals = _forward(images, axis_name, share)
+    return normalised, (*residuals, share)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _backward(axis_name, residuals, cotangent):
-    normalised, inverse = residuals
-    along = _mean(cotangent * normalised, axis_name)
-    return ((cotangent - _mean(cotangent, axis_name) - normalised * along) * inverse,)
+    normalised, inverse, share = residuals
+    if share is None:
+        along = _mean(cotangent * normalised, axis_name)
+        return (cotangent - _mean(cotangent, axis_name) - normalised * along) * inverse, None
+    total = _mean(cotangent, axis_name, 1.0)
+    along = _mean(cotangent * normalised, axis_name, 1.0)
+    images_bar = (cotangent - share * (total + normalised * along)) * inverse
+    # Up to a constant: shares add up to 1, which removes it.
+    of_share = normalised * (total + normalised * along / 2)
+    return images_bar, -jnp.sum(of_share, axis=(0, -1))[..., None]
 
 
-_normalized.defvjp(_forward, _backward)
+_normalized.defvjp(_forward_with_share, _backward)
 
 
 def normalized_sum(images: Sequence[Array], gates: Array, statistics: Statistics = None) -> Array:

@@ -19,7 +19,11 @@ from jaxnas.relax.quantized import FULL, quantized_activations
 from jaxnas.spaces.block import Block
 from jaxnas.spaces.chain import Chain, Layer
 
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "relu6": jax.nn.relu6}
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "hard_swish": jax.nn.hard_swish,
+}
 
 
 class Pointwise(nn.Module):
@@ -39,18 +43,20 @@ class Pointwise(nn.Module):
 class SqueezeExcitation(nn.Module):
     """Scales every channel by a gate between 0 and 1, which two linear layers compute from all channels' means.
 
-    squeezed: channels between the two. Source: Hu, Shen & Sun 2018, placed as MnasNet has it (Tan et al. 2019).
+    squeezed: channels between the two. gate: what the second layer ends in. Source: Hu, Shen & Sun 2018, placed as
+    MnasNet has it (Tan et al. 2019).
     """
 
     squeezed: int
     activation: str
+    gate: Callable[[Array], Array] = jax.nn.sigmoid
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """[b, h, w, c] -> [b, h, w, c]."""
         means = jnp.mean(images, axis=(1, 2))
         hidden = ACTIVATIONS[self.activation](Linear(self.squeezed, name="squeeze")(means))
-        return images * jax.nn.sigmoid(Linear(images.shape[-1], name="excite")(hidden))[:, None, None]
+        return images * self.gate(Linear(images.shape[-1], name="excite")(hidden))[:, None, None]
 
 
 class MBConv(nn.Module):

@@ -72,9 +72,9 @@ def residual_shapes(layer: Layer, block: Block) -> Shapes:
     return shapes | clips
 
 
-def normalized(weights: Weights, images: Array, statistics: Statistics) -> Array:
-    """Batch normalisation of images [b, h, w, c], scaled and shifted by the weights beside a kernel."""
-    return batch_norm(images, statistics) * weights["scale"] + weights["shift"]
+def normalized(weights: Weights, images: Array, statistics: Statistics, region: Array | None = None) -> Array:
+    """Batch normalisation of images [b, h, w, c] by a region, scaled and shifted by the weights beside a kernel."""
+    return batch_norm(images, statistics, region) * weights["scale"] + weights["shift"]
 
 
 def run_block(
@@ -157,14 +157,14 @@ def _own(function: Any, name: str, images: Array, weights: Weights, noise: Dropo
     return function(images, weights.get(name, {}))
 
 
-def constant_or_drawn(key: Key, shapes: Shapes) -> dict[str, Any]:
-    """Initial weights of nested shapes: kernels from one draw, all else as CONSTANTS has it."""
+def constant_or_drawn(key: Key, shapes: Shapes, leading: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Initial weights of nested shapes behind `leading` axes: kernels from one draw, all else as CONSTANTS has it."""
     flat = flatten_dict(shapes)
     kernels = {"/".join(path): shape for path, shape in flat.items() if path[-1] == "kernel"}
-    drawn = init_weights(named(key, "kernels"), kernels)
+    drawn = init_weights(named(key, "kernels"), kernels, leading)
     return unflatten_dict(
         {
-            path: drawn["/".join(path)] if path[-1] == "kernel" else jnp.full(shape, CONSTANTS[path[-1]])
+            path: drawn["/".join(path)] if path[-1] == "kernel" else jnp.full((*leading, *shape), CONSTANTS[path[-1]])
             for path, shape in flat.items()
         }
     )

@@ -14,10 +14,12 @@ from jaxnas.networks.cell_components import cell_terms
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_supernet import cell_supernet
 from jaxnas.networks.chain_families import fbnet, mnasnet, nas_bench_macro, proxylessnas, resnet
+from jaxnas.networks.elastic_family import elastic
 from jaxnas.networks.enas_macro import MacroNetwork
 from jaxnas.networks.enas_macro_supernet import enas_macro_supernet
 from jaxnas.networks.enas_macro_terms import enas_macro_terms
 from jaxnas.networks.family import Family, Images
+from jaxnas.networks.memory_bank_family import memory_banks
 from jaxnas.networks.nas_bench_201 import NasBench201Network
 from jaxnas.networks.nas_bench_201_supernet import nas_bench_201_supernet
 from jaxnas.networks.nas_bench_201_terms import nas_bench_201_terms
@@ -130,8 +132,10 @@ FAMILIES: Mapping[str, Callable[..., Family]] = {
     "mnasnet": mnasnet,
     "resnet": resnet,
     "superkernel": superkernel,
+    "elastic": elastic,
     "enas_macro": enas_macro,
     "substitutes": substitutes,
+    "memory_banks": memory_banks,
 }
 
 

@@ -63,19 +63,19 @@ def subsampled(images: Array, size: int) -> Array:
     return images
 
 
-def _first(counts: tuple[int, ...]) -> np.ndarray:
+def first_channels(counts: tuple[int, ...]) -> np.ndarray:
     """A mask for each count, float32 [counts, largest count]: 1 on the first so many channels."""
     return (np.arange(max(counts)) < np.asarray(counts)[:, None]).astype(np.float32)
 
 
-def _centre(kernels: tuple[int, ...]) -> np.ndarray:
+def centred(kernels: tuple[int, ...]) -> np.ndarray:
     """A mask for each size, float32 [kernels, k, k, 1] with the largest size k: 1 on the centre of that size."""
     offset = np.abs(np.arange(kernels[-1]) - kernels[-1] // 2)
     rows = (offset <= np.asarray(kernels)[:, None] // 2).astype(np.float32)
     return (rows[:, :, None] * rows[:, None, :])[..., None]
 
 
-def _weighed(gates: Array, masks: np.ndarray) -> Array:
+def weighed(gates: Array, masks: np.ndarray) -> Array:
     """Σ of gate · mask; gates [options], masks [options, ...]. A sum, because accelerators round in products."""
     return jnp.sum(gates.reshape(-1, *[1] * (masks.ndim - 1)) * masks, axis=0)
 
@@ -107,12 +107,12 @@ def layer_masks(plan: Superkernel, number: int, gates: Gates) -> Masks:
     of_expansion = gates[EXPANSION][row]
     stage = plan.chain.layers[number].stage
     runs = np.asarray(plan.expansions) > 0
-    branch = _weighed(_width_gates(plan, gates, stage), _first(channel_options(plan, stage)))
+    branch = weighed(_width_gates(plan, gates, stage), first_channels(channel_options(plan, stage)))
     if allowed_expansions(plan)[row, 0] and not runs[0]:
         branch = branch * jnp.sum(of_expansion[1:])  # no hidden channels, and yet the shift: the branch has to end
     return Masks(
-        kernel=_weighed(gates[KERNEL][row], _centre(plan.kernels)),
-        hidden=_weighed(of_expansion, _first(hidden_options(plan, number))),
+        kernel=weighed(gates[KERNEL][row], centred(plan.kernels)),
+        hidden=weighed(of_expansion, first_channels(hidden_options(plan, number))),
         branch=branch,
         residual=_residual(plan, number, gates),
     )
@@ -181,10 +181,10 @@ def importance(plan: Superkernel, params: Params) -> Mapping[str, Array]:
     widths = [jnp.zeros(len(plan.width_fractions))] * plan.stages
     for number, own in squares.items():
         stage, depthwise_kernel = plan.chain.layers[number].stage, own["depthwise"]["kernel"]
-        taps, channels = _centre(plan.kernels), _first(hidden_options(plan, number))
+        taps, channels = centred(plan.kernels), first_channels(hidden_options(plan, number))
         kernels.append(jnp.sum(depthwise_kernel * _added(taps), axis=(1, 2, 3)))
         expansions.append(jnp.sum(jnp.sum(depthwise_kernel, axis=(0, 1)) * _added(channels), axis=-1))
-        added = _added(_first(channel_options(plan, stage)))
+        added = _added(first_channels(channel_options(plan, stage)))
         widths[stage - 1] += jnp.sum(jnp.sum(own["projection"]["kernel"], axis=0) * added, axis=-1)
     found = {KERNEL: jnp.stack(kernels), EXPANSION: jnp.stack(expansions), WIDTH: jnp.stack(widths)}
     found[RESOLUTION] = jnp.zeros((1, len(plan.resolutions)))
