@@ -178,13 +178,21 @@ def _search(session: Session[Plan]) -> Outcome:
         before = outcomes[-1].run.learner if outcomes else ()
         outcomes.append(session.train(stage.task, stage.shapes, made.search_data(), made.seeds, before))
     last = outcomes[-1].run
-    history = {
-        name: jnp.concatenate([one.run.history[name] for one in outcomes], axis=1)
-        for name in last.history
-        if all(name in one.run.history for one in outcomes)
-    }
+    names = dict.fromkeys(name for one in outcomes for name in one.run.history)
+    history = {name: _of_all_stages(name, [one.run.history for one in outcomes]) for name in names}
     seconds = {name: sum(one.seconds[name] for one in outcomes) for name in outcomes[-1].seconds}
     return Outcome(last._replace(history=history), seconds, max(one.memory for one in outcomes))
+
+
+def _of_all_stages(name: str, histories: Sequence[Mapping[str, Array]]) -> Array:
+    """A quantity over the epochs of all stages, NaN in those that do not have it."""
+    shape = next(history[name].shape[2:] for history in histories if name in history)
+
+    def of_stage(history: Mapping[str, Array]) -> Array:
+        epochs = next(iter(history.values())).shape[:2]
+        return history[name] if name in history else jnp.full((*epochs, *shape), jnp.nan)
+
+    return jnp.concatenate([of_stage(history) for history in histories], axis=1)
 
 
 def _announce(session: Session[Plan], found: Mapping[int, Architecture], variants: Mapping[str, Architecture]) -> None:

@@ -3,6 +3,7 @@
 This, `pricing` and `experiment` are where the config ends; everything else takes explicit arguments.
 """
 
+import functools
 import hashlib
 import inspect
 import json
@@ -24,7 +25,7 @@ from jaxnas.evaluate.recipe import Recipe, lighter_decay
 from jaxnas.evaluate.retrain import training_task
 from jaxnas.evaluate.tabular import Table, column, read_table
 from jaxnas.limits import Config, check_fields
-from jaxnas.methods import METHODS, Arch, Evolution, Method, Setup, Stage, Weights
+from jaxnas.methods import METHODS, Arch, Evolution, Method, Prediction, Setup, Stage, Weights
 from jaxnas.networks.families import FAMILIES, settings_of
 from jaxnas.networks.family import Family, Images
 from jaxnas.pricing import Price, read_price
@@ -120,7 +121,7 @@ def plan(config: Config) -> Plan:
         classes=len(dataset.class_names),
         axis_name=devices.axis_name if config.synchronize_statistics else None,
     )
-    family = build_family(images, **_family_settings(config, build_family))
+    family = _shared(config, build_family(images, **_family_settings(config, build_family)))
     # The split depends on the data alone, so that seeds and methods are compared on the same halves.
     halves = batches.split_rows(jax.random.key(0), len(dataset.y_train), config.data.train_fraction)
     steps_per_epoch, _ = (batches.steps_per_epoch(len(half), config.batch_size) for half in halves)
@@ -147,6 +148,19 @@ def plan(config: Config) -> Plan:
     stages = _method(config, build_method, setup)
     _check_agreement(config, family.space, stages)
     return made._replace(stages=_stages(made, config, stages))
+
+
+def _shared(config: Config, family: Family) -> Family:
+    """The family, whose supernet shares between architectures what the config says."""
+    sharing = config.supernet.sharing
+    if not sharing:
+        return family
+    if "sharing" not in inspect.signature(family.supernet).parameters:
+        raise UserError(
+            f"supernet.sharing is {sharing!r}, but supernets of the space {family.space.name!r} share weights in one "
+            "way only; set it to ''."
+        )
+    return family._replace(supernet=functools.partial(family.supernet, sharing=sharing))
 
 
 def _method(config: Config, build_method: Callable[..., Method | tuple[Stage, ...]], setup: Setup) -> tuple[Stage, ...]:
@@ -234,7 +248,7 @@ def _curvature(made: Plan, method: Method) -> Callable[[SearchState, Batch], Arr
 
 
 # How methods train weights and architecture: groups of fields of `config.method`, by the name of the argument.
-SETTINGS: Mapping[str, Any] = {"weights": Weights, "logits": Arch, "evolution": Evolution}
+SETTINGS: Mapping[str, Any] = {"weights": Weights, "logits": Arch, "evolution": Evolution, "prediction": Prediction}
 RETRAIN = "retrain_"  # begins the arguments of families that are fields of `config.retrain`
 
 

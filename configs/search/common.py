@@ -28,6 +28,29 @@ SHORT_LOGITS = {"logits_learning_rate": 0.02}
 SHORT_EVOLUTION = {"rounds": 5, "population": 20, "parents": 5, "mutants": 10, "crossovers": 10}
 
 
+# A search by prediction: the layers of the predictor and the evolution as Once-for-All publishes them.
+PREDICTION = {
+    "measured": 1000,
+    "predictor_hidden": (400, 400, 400),
+    "predictor_steps": 5000,
+    "predictor_batch": 256,
+    "predictor_learning_rate": 1e-3,
+    "predictor_weight_decay": 1e-3,
+    "held_out": 0.2,
+    "rounds": 500,
+    **{"population": 100, "parents": 25, "mutants": 50, "crossovers": 50, "mutation_rate": 0.1},
+    "finalists": 10,
+    "calibrate": 256,
+}
+# The same within seconds.
+SHORT_PREDICTION = {
+    "measured": 200,
+    "predictor_steps": 1000,
+    "predictor_batch": 64,
+    "rounds": 100,
+}
+
+
 # The gradient of the architecture at the present weights. Order 2 goes through a step of the weights, with exact
 # Hessian products ("autodiff") or those of the DARTS paper ("finite_differences").
 FIRST_ORDER = {"order": 1, "hessian": "finite_differences"}
@@ -196,10 +219,59 @@ def few_shot() -> ConfigDict:
     return ConfigDict({"name": "few_shot", **own, **WEIGHTS, "weights_final_learning_rate": 0.0})
 
 
+def smash() -> ConfigDict:
+    """SMASH with its published 500 samples and 100 perturbations, and the chain of 100 steps of the authors' code."""
+    own = {"samples": 500, "perturbations": 100, "markov": 100, "mutation_rate": 0.05, "calibrate": 256}
+    return ConfigDict({"name": "smash", **own, **WEIGHTS, "weights_final_learning_rate": 0.0})
+
+
 def fairnas() -> ConfigDict:
     """FairNAS; the rates of its NSGA-II are our own."""
     own = {"rounds": 20, "population": 50, "mutation_rate": 0.1, "crossover_rate": 0.5, "calibrate": 256}
     return ConfigDict({"name": "fairnas", **own, **WEIGHTS, "weights_final_learning_rate": 0.0})
+
+
+def predicted() -> ConfigDict:
+    """A search by prediction on a supernet of uniform paths; the evolution is Once-for-All's."""
+    return ConfigDict({"name": "predicted", **PREDICTION, **WEIGHTS, "weights_final_learning_rate": 0.0})
+
+
+# SGD of Once-for-All, for batches of 64; its first stage by the paper, which trains 2048 images at a rate of 2.6.
+NESTED = {
+    "weights_learning_rate": 0.08,
+    "weights_final_learning_rate": 0.0,
+    "momentum": 0.9,
+    "weight_decay": 3e-5,
+    "clip": 1e3,  # none is published
+}
+
+
+def once_for_all() -> ConfigDict:
+    """Once-for-All as published for ImageNet, where the first stage has 180 epochs."""
+    own = {
+        "kernel_epochs": 120,
+        "depth_epochs": (25, 120),
+        "width_epochs": (25, 120),
+        "warmup_epochs": 5,
+        "kernel_learning_rate": 0.03,
+        "depth_learning_rates": (0.0025, 0.0075),
+        "width_learning_rates": (0.0025, 0.0075),
+        "kernel_subnets": 1,
+        "depth_subnets": 2,
+        "width_subnets": 4,
+        "distillation": 1.0,  # by the largest network as the first stage left it; 0: none
+    }
+    return ConfigDict({"name": "once_for_all", **own, **PREDICTION, **NESTED})
+
+
+def joint() -> ConfigDict:
+    """Plain joint training of as many subnets in a step as Once-for-All ends with, without a teacher."""
+    return ConfigDict({"name": "joint", "subnets": 4, "distillation": 0.0, **PREDICTION, **NESTED})
+
+
+def sandwich() -> ConfigDict:
+    """The sandwich rule with BigNAS's two subnets between the largest and the smallest."""
+    return ConfigDict({"name": "sandwich", "subnets": 2, **PREDICTION, **NESTED})
 
 
 def random_search(candidates: int) -> ConfigDict:
@@ -225,6 +297,8 @@ def cifar10(space: Mapping[str, Any] = spaces.DARTS) -> ConfigDict:
             "synchronize_statistics": True,  # batch statistics over all devices, or over each one's slice
             "method": {"name": ""},
             "space": {"name": ""},
+            # What architectures share where a space has several ways: "slices", "superkernel", "paths" or "generated".
+            "supernet": {"sharing": ""},
             "cost": {
                 "name": "none",  # what is counted: "params", "mult_adds", "bit_operations" or "latency"
                 "table": "",  # the latency table, as launch/latency.py writes it

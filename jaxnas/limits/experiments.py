@@ -64,7 +64,8 @@ SYNTHETIC_FIELDS = {
 }
 STRATEGY_FIELDS = {
     **{name: integer(between(1, 100_000)) for name in ("batch", "candidates", "population", "parents", "sample")},
-    **{name: integer(between(0, 100_000)) for name in ("mutants", "crossovers", "replay", "replayed")},
+    "samples": integer(between(1, 100_000)),
+    **{name: integer(between(0, 100_000)) for name in ("mutants", "crossovers", "replay", "replayed", "perturbations")},
     "rungs": integer(at_least(1)),
     **{name: integer(at_least(1)) for name in ("updates", "hidden")},
     "reduction": integer(at_least(2)),

@@ -32,6 +32,7 @@ FIELDS = {
     "synchronize_statistics": FLAG,
     "method.name": TEXT,
     "space.name": TEXT,
+    "supernet.sharing": TEXT,  # "": as the space itself has it
     "cost.name": TEXT,
     "cost.table": TEXT,
     "cost.limit": number(at_least(0)),  # 0: whatever it costs
@@ -84,6 +85,17 @@ SPACE_FIELDS = {
     "space.expansions": tuple_of(number(at_least(0))),
     "space.width_fractions": tuple_of(number(POSITIVE)),
     "space.resolutions": tuple_of(integer(at_least(1))),
+    "space.banks": integer(at_least(1)),
+    "space.filled": integer(at_least(1)),
+    "space.bank_channels": tuple_of(integer(at_least(1))),
+    "space.dilations": tuple_of(integer(at_least(1))),
+    "space.bottleneck": integer(at_least(1)),
+    "space.hypernetwork_hidden": integer(at_least(1)),
+    "space.hypernetwork_depth": integer(at_least(1)),
+    "space.squeeze": tuple_of(FLAG),
+    "space.hard_swish": tuple_of(FLAG),
+    "space.final": integer(at_least(1)),
+    "space.divisor": integer(at_least(1)),
     "retrain.channels": integer(at_least(2)),
     "retrain.layers": integer(at_least(1)),
     "retrain.auxiliary": FLAG,
@@ -140,7 +152,16 @@ METHOD_FIELDS = {
     "method.split_at": tuple_of(integer(at_least(0))),
     "method.probes": integer(at_least(1)),
     "method.member_epochs": integer(at_least(1)),
+    "method.perturbations": integer(at_least(0)),
+    "method.markov": integer(at_least(0)),
     "method.cost_bins": integer(at_least(0)),  # 0: paths are uniform, whatever they cost
+    "method.measured": integer(at_least(1)),
+    "method.predictor_hidden": tuple_of(integer(at_least(1))),
+    "method.predictor_steps": integer(at_least(1)),
+    "method.predictor_batch": integer(at_least(1)),
+    "method.predictor_learning_rate": number(POSITIVE),
+    "method.predictor_weight_decay": number(at_least(0)),
+    "method.held_out": number(Limit("above 0 and below 1", lambda value: 0 < value < 1)),
     "method.hidden": integer(at_least(1)),
     "method.tanh_constant": number(at_least(0)),  # 0: logits are not bounded
     "method.entropy_weight": number(at_least(0)),
@@ -159,6 +180,17 @@ METHOD_FIELDS = {
     "method.mode": TEXT,
     "method.cycle_epochs": tuple_of(integer(at_least(1))),
     "method.selection": TEXT,
+    "method.kernel_epochs": integer(at_least(0)),  # 0: no such stage
+    "method.depth_epochs": tuple_of(integer(at_least(0))),
+    "method.width_epochs": tuple_of(integer(at_least(0))),
+    "method.kernel_learning_rate": number(POSITIVE),
+    "method.depth_learning_rates": tuple_of(number(POSITIVE)),
+    "method.width_learning_rates": tuple_of(number(POSITIVE)),
+    "method.kernel_subnets": integer(at_least(1)),
+    "method.depth_subnets": integer(at_least(1)),
+    "method.width_subnets": integer(at_least(1)),
+    "method.subnets": integer(at_least(1)),
+    "method.distillation": number(at_least(0)),  # 0: no teacher
 }
 
 

@@ -14,11 +14,14 @@ from jaxnas.methods.few_shot import few_shot
 from jaxnas.methods.halving import halving
 from jaxnas.methods.method import Arch, Method, Setup, Stage, Weights
 from jaxnas.methods.off_policy import off_policy
+from jaxnas.methods.once_for_all import joint, once_for_all, sandwich
+from jaxnas.methods.predicted import Prediction, predicted
 from jaxnas.methods.progressive import p_darts
 from jaxnas.methods.random_search import random_search
 from jaxnas.methods.sampled import Evolution, fairnas, one_shot, random_nas, spos
+from jaxnas.methods.smash import smash
 
-__all__ = ["METHODS", "REWARDED", "UNPRICED", "Arch", "Evolution", "Method", "Setup", "Stage", "Weights"]
+__all__ = ["METHODS", "REWARDED", "UNPRICED", "Arch", "Evolution", "Method", "Prediction", "Setup", "Stage", "Weights"]
 
 # Methods without a loss of the architecture, which a cost could enter.
 UNPRICED = ("mdenas", "random", "halving")
@@ -48,4 +51,9 @@ METHODS: Mapping[str, Callable[..., Method | tuple[Stage, ...]]] = {
     "spos": spos,
     "fairnas": fairnas,
     "few_shot": few_shot,
+    "smash": smash,
+    "once_for_all": once_for_all,
+    "joint": joint,
+    "sandwich": sandwich,
+    "predicted": predicted,
 }

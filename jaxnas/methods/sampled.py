@@ -85,7 +85,7 @@ def one_shot(setup: Setup, weights: Weights, *, dropout: float, candidates: int,
     optimizer = weights.optimizer(setup.steps, paths=True)
     sampler = dropped_paths(optax.linear_schedule(0.0, dropout, max(setup.steps, 1)))
     learn = learn_weights(sampler, classification(network), optimizer, network.active, setup.mean)
-    batch = max(size for size in range(1, min(candidates, ROUND) + 1) if candidates % size == 0)
+    batch = round_size(candidates)
     strategy = random_search(problem_of(setup), batch=batch)
     return (
         _stage(setup, learn, network, optimizer, branches=False),
@@ -146,6 +146,11 @@ def fairnas(
         _stage(setup, learn, network, optimizer, memory=untrained(space)),
         decision_stage(setup, strategy, rounds, calibrate),
     )
+
+
+def round_size(candidates: int) -> int:
+    """How many of so many candidates are judged in a round: as many in each, at most ROUND."""
+    return max(size for size in range(1, min(candidates, ROUND) + 1) if candidates % size == 0)
 
 
 def problem_of(setup: Setup) -> Problem:
@@ -209,12 +214,12 @@ class Decision(NamedTuple):
     refused: tuple[Array, Architecture]
 
 
-def _undecided(space: Space, strategy: Strategy, rounds: int, key: Key) -> Decision:
+def _undecided(space: Space, state: PyTree, candidates: int) -> Decision:
     nothing = jnp.zeros(())
     nowhere = {part: jnp.zeros(choices, jnp.int32) for part, (choices, _) in space.shapes.items()}
     return Decision(
-        strategy.init(key),
-        nothing_seen(space, rounds * strategy.batch),
+        state,
+        nothing_seen(space, candidates),
         nothing,
         Outcome(nothing, nothing, nothing),
         (jnp.zeros((), bool), nowhere),
@@ -227,25 +232,34 @@ def decision_stage(
     rounds: int,
     calibrate: int,
     params_of: Callable[[PyTree, Architecture], Params] = lambda params, architecture: params,
+    *,
+    name: str = "search",
+    begin: Callable[[Key, SearchState], PyTree] | None = None,
 ) -> Stage:
     """The stage in which a strategy decides, with the weights as they are; it has to judge what it takes for best.
 
     params_of: (what the stage before left as weights, architecture) -> the weights that judge it.
+    begin: (key, what the stage before ended with) -> the strategy's first state; None for one that knows nothing.
     """
     space, problem = setup.space, problem_of(setup)
     if calibrate:
         setup.require("calibrate")
     network = setup.network(paths=1)
 
+    def undecided(state: PyTree) -> Decision:
+        return _undecided(space, state, rounds * strategy.batch)
+
     def enter(key: Key, before: SearchState) -> SearchState:
-        memory = _undecided(space, strategy, rounds, named(key, "strategy"))
+        own = named(key, "strategy")
+        memory = undecided(strategy.init(own) if begin is None else begin(own, before))
         return before._replace(step=jnp.zeros((), jnp.int32), weights_state=(), memory=memory)
 
     def init(key: Key) -> SearchState:
+        params = network.init(named(key, "weights"))
         logits = {part: jnp.zeros(shape) for part, shape in space.shapes.items()}
         allowed = {part: jnp.asarray(mask) for part, mask in space.allowed.items()}
-        params = network.init(named(key, "weights"))
-        return enter(key, SearchState(jnp.zeros((), jnp.int32), params, (), logits, (), allowed, ()))
+        memory = undecided(strategy.init(named(key, "strategy")))
+        return SearchState(jnp.zeros((), jnp.int32), params, (), logits, (), allowed, memory)
 
     def child(state: SearchState, architecture: Architecture, images: Array, calibrate: int = 0) -> Array:
         own = setup.network(paths=1, calibrate=calibrate) if calibrate else network
@@ -267,7 +281,7 @@ def decision_stage(
         metrics=lambda state: _metrics(strategy, state.memory),
         fault=lambda state: state.memory.refused,
     )
-    return Stage("search", rounds, method, enter, steps_per_epoch=1)
+    return Stage(name, rounds, method, enter, steps_per_epoch=1)
 
 
 def _learn_nothing(key, state, batches):

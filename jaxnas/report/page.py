@@ -2,7 +2,7 @@
 
 import os
 
-from jaxnas.report import architecture, collapse, dynamics, probabilities, rewards, sections
+from jaxnas.report import architecture, collapse, dynamics, probabilities, rewards, sections, subnets
 from jaxnas.report.markup import text
 from jaxnas.report.record import RunRecord
 from jaxnas.report.shell import document, write_page
@@ -20,6 +20,7 @@ def render(record: RunRecord) -> str:
             architecture.derived_architecture,
             dynamics.search_curves,
             dynamics.true_accuracy,
+            subnets.subnets,
             rewards.rewards,
             dynamics.signs_of_collapse,
             probabilities.probabilities,

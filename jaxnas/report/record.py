@@ -21,7 +21,8 @@ class RunRecord(NamedTuple):
         logits_cost (the expected cost in `cost_unit`), curvature (the dominant eigenvalue of the Hessian of the
         validation loss in the logits) and, for every part, skips/<part>, pools/<part> and dominant/<part> (shares of
         the choices, 0 to 1), of searches by rewards also reward/sampled, reward/argmax, reward/argmin, reward/best,
-        policy/entropy and policy/effective_sample_size (see methods.policy_updates); [seeds, epochs, choices] for
+        policy/entropy and policy/effective_sample_size (see methods.policy_updates), of nested networks trained
+        together also accuracy/smallest, accuracy/middle and accuracy/largest; [seeds, epochs, choices] for
         architecture/<part> (option numbers) and entropy/<part> (nats); [seeds, epochs, choices, options] for
         probabilities/<part>. Seeds as in result["seeds"].
     options: {part: names of its options}, the last axis of the probabilities.

@@ -1,0 +1,20 @@
+"""A search by prediction on the bundled digits: 200 of 7,776 architectures are measured, a predictor tells of the rest.
+
+Command: python launch/search.py --config=configs/search/predicted_digits.py --workdir=runs/predicted_digits
+Expected time: About 0 minutes on one CPU core, most of it compiling.
+Expected result: 0 % (seed 0).
+"""
+
+from configs.search import common, spaces
+
+
+def get_config():
+    config = common.digits(spaces.SINGLE_PATH_8)
+    config.method = common.predicted()
+    config.method.update(common.SHORT_PREDICTION)
+    config.method.calibrate = 64
+    config.epochs = 100
+    config.cost.name = "mult_adds"
+    config.cost.limit = 150_000
+    config.cost.penalty = {"name": "relative", "weight": 0.0, "reference": 150_000}  # the accuracy alone is the reward
+    return config

@@ -1,0 +1,184 @@
+"""One step of weights that nested networks share: several subnets, summed gradients, answers of the largest.
+
+Sources: Once-for-All (Cai et al. 2020) and the sandwich rule (Yu & Huang 2019; BigNAS, Yu et al. 2020). The subnets run
+one after another inside the program, so that a step takes the memory of one of them.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnas.core.keys import named
+from jaxnas.core.types import Architecture, Array, Batch, Gates, Key, Logits, Metrics, Network, Params, Sampler, Space
+from jaxnas.search.objectives import Mean, SearchState, accuracy, cross_entropy
+from jaxnas.search.updates import Update
+from jaxnas.spaces.elastic import RESOLUTION
+from jaxnas.spaces.space import encode
+
+NAMES = ("smallest", "middle", "largest")
+Teacher = Callable[[SearchState, Batch, Gates], Array]  # (state, batch, gates of a subnet) -> logits [batch, classes]
+
+
+def named_subnets(space: Space) -> Mapping[str, Architecture]:
+    """{name of `NAMES`: the first, the middle or the last option of every choice}; of two in the middle the lower.
+
+    They are the smallest, a middle and the largest architecture of a space whose options rise.
+    """
+
+    def of_part(mask: np.ndarray, place: float) -> Array:
+        return jnp.asarray([np.flatnonzero(row)[int(place * (row.sum() - 1))] for row in mask], jnp.int32)
+
+    return {
+        name: {part: of_part(mask, place) for part, mask in space.allowed.items()}
+        for name, place in zip(NAMES, (0.0, 0.5, 1.0), strict=True)
+    }
+
+
+def largest_options(space: Space, counts: Mapping[str, int]) -> Mapping[str, np.ndarray]:
+    """The last so many options that every choice of a part has, all of a part that is not counted.
+
+    counts: {part: how many}. Returns masks as `space.allowed`.
+    """
+
+    def of_part(part: str, mask: np.ndarray) -> np.ndarray:
+        from_the_end = np.cumsum(mask[:, ::-1], axis=1)[:, ::-1]
+        return mask & (from_the_end <= counts.get(part, mask.shape[1]))
+
+    return {part: of_part(part, mask) for part, mask in space.allowed.items()}
+
+
+def draw_subnets(sampler: Sampler, number: int, key: Key, logits: Logits, count: Array) -> Gates:
+    """The gates of so many draws, {part: [number, choices, options]}; the first is the sampler's own with this key."""
+    keys = jnp.stack([key, *(named(key, f"subnet_{one}") for one in range(1, number))])
+    return jax.vmap(lambda key: sampler(key, logits, count).gates)(keys)
+
+
+def largest_teacher(space: Space, network: Network, params_of: Callable[[SearchState], Params]) -> Teacher:
+    """A teacher that is the largest network with these weights, at the resolution of the subnet that it teaches."""
+    largest = encode(space, named_subnets(space)["largest"])
+
+    def teach(state: SearchState, batch: Batch, gates: Gates) -> Array:
+        own = {part: gates[part] if part == RESOLUTION else values for part, values in largest.items()}
+        return network.apply(params_of(state), own, batch.images, batch.noise)
+
+    return teach
+
+
+def learn_subnets(
+    sampler: Sampler,
+    number: int,
+    network: Network,
+    optimizer: optax.GradientTransformationExtraArgs,
+    mean: Mean = lambda tree: tree,
+    *,
+    teacher: Teacher | None = None,
+    distillation: float = 0.0,
+) -> Update:
+    """One optimizer step of the weights on the sum of the gradients of `number` subnets (Cai et al. 2020).
+
+    All of them are taken at the same weights, on the same training batch and at the same resolution, that of the first.
+    As in the published code, gradients are added up and not divided by the number of subnets. A subnet's loss is its
+    cross-entropy with the labels and `distillation` times that with the teacher's answers, at temperature 1; the
+    teacher answers once a step and learns nothing. The metrics are means over the subnets: train_loss and
+    train_accuracy by the labels, soft_loss by the teacher's answers.
+    """
+
+    def update(key, state, batches):
+        batch = batches.train
+        gates = draw_subnets(sampler, number, key, state.visible, state.step)
+        if RESOLUTION in gates:
+            own_sizes = gates[RESOLUTION]
+            gates = {**gates, RESOLUTION: jnp.broadcast_to(own_sizes[:1], own_sizes.shape)}
+        answers = None
+        if teacher is not None:
+            first = jax.tree.map(lambda leaf: leaf[0], gates)
+            answers = jax.nn.softmax(jax.lax.stop_gradient(teacher(state, batch, first)))
+
+        def loss(params: Params, own: Gates) -> tuple[Array, Metrics]:
+            logits = network.apply(params, own, batch.images, batch.noise)
+            metrics = _by_labels(logits, batch)
+            value = metrics["train_loss"]
+            if answers is not None:
+                metrics["soft_loss"] = _by_answers(logits, answers)
+                value = value + distillation * metrics["soft_loss"]
+            return value, metrics
+
+        def add(total, own):
+            gradient, metrics = jax.grad(loss, has_aux=True)(state.params, own)
+            return jax.tree.map(jnp.add, total, gradient), metrics
+
+        nothing = jax.tree.map(jnp.zeros_like, state.params)
+        gradient, metrics = jax.lax.scan(add, nothing, gates)
+        return _stepped(state, optimizer, mean(gradient), network, gates), jax.tree.map(jnp.mean, metrics)
+
+    return update
+
+
+def learn_sandwich(
+    space: Space,
+    sampler: Sampler,
+    number: int,
+    network: Network,
+    optimizer: optax.GradientTransformationExtraArgs,
+    mean: Mean = lambda tree: tree,
+) -> Update:
+    """One optimizer step on the summed gradients of the largest, the smallest and `number` drawn subnets.
+
+    The largest learns from the labels; all others from its answers alone, those of the present weights at temperature
+    1, as in BigNAS (Yu et al. 2020), where the resolution is a choice like the others: the largest reads the largest
+    images, the smallest the smallest. The metrics are those of `learn_subnets`, soft_loss over all but the largest.
+    """
+    ends = named_subnets(space)
+    largest, smallest = encode(space, ends["largest"]), encode(space, ends["smallest"])
+
+    def update(key, state, batches):
+        batch = batches.train
+        drawn = draw_subnets(sampler, number, key, state.visible, state.step)
+        gates = {part: jnp.stack([largest[part], smallest[part], *drawn[part]]) for part in drawn}
+
+        def loss(params: Params, own: Gates, answers: Array) -> tuple[Array, tuple[Array, Metrics]]:
+            logits = network.apply(params, own, batch.images, batch.noise)
+            value = _by_answers(logits, answers)
+            return value, (logits, {**_by_labels(logits, batch), "soft_loss": value})
+
+        def add(carry, scanned):
+            total, answers = carry
+            is_largest, own = scanned
+            gradient, (logits, metrics) = jax.grad(loss, has_aux=True)(state.params, own, answers)
+            # What comes after the largest learns from its answers instead of the labels.
+            answers = jnp.where(is_largest, jax.nn.softmax(logits), answers)
+            return (jax.tree.map(jnp.add, total, gradient), answers), metrics
+
+        answer = jax.eval_shape(network.apply, state.params, largest, batch.images, batch.noise)
+        nothing = jax.tree.map(jnp.zeros_like, state.params)
+        begin = nothing, jax.nn.one_hot(batch.labels, answer.shape[-1], dtype=answer.dtype)
+        (gradient, _), metrics = jax.lax.scan(add, begin, (jnp.arange(number + 2) == 0, gates))
+        metrics["soft_loss"] = metrics["soft_loss"][1:]
+        return _stepped(state, optimizer, mean(gradient), network, gates), jax.tree.map(jnp.mean, metrics)
+
+    return update
+
+
+def _by_labels(logits: Array, batch: Batch) -> dict[str, Array]:
+    return {"train_loss": cross_entropy(logits, batch.labels), "train_accuracy": accuracy(logits, batch.labels)}
+
+
+def _by_answers(logits: Array, answers: Array) -> Array:
+    """Mean of -Σ answers · log softmax(logits), both [batch, classes]."""
+    return jnp.mean(optax.softmax_cross_entropy(logits, answers))
+
+
+def _stepped(
+    state: SearchState,
+    optimizer: optax.GradientTransformationExtraArgs,
+    gradient: Params,
+    network: Network,
+    gates: Gates,
+) -> SearchState:
+    """The state after a step of the weights; the optimizer is told of those that took part in any of the subnets."""
+    active = jax.tree.map(lambda leaf: jnp.any(leaf, axis=0), jax.vmap(network.active)(gates))
+    changes, weights_state = optimizer.update(gradient, state.weights_state, state.params, active=active)
+    return state._replace(params=optax.apply_updates(state.params, changes), weights_state=weights_state)
