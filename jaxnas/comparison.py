@@ -189,6 +189,7 @@ def _row(
         "mult_adds": [entry["cost"]["mult_adds"] for entry in entries],
         "rank_correlation": statistics.fmean(rankings) if rankings else None,
         "rank_interval": examined.get("kendall_interval"),
+        "ranked": examined.get("ranked"),
         "is_baseline": False,
     }
     if truth is not None:

@@ -1,6 +1,6 @@
 """What finished searches show in the light of true accuracies: those of a table, or of architectures trained here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +10,15 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.keys import named
-from jaxnas.core.types import Architecture
+from jaxnas.core.types import Architecture, Array
 from jaxnas.evaluate.ranking import kendall_interval, random_architectures, rank_correlation, shared_weights
 from jaxnas.evaluate.tabular import true_history, true_values
 from jaxnas.evaluate.training_data import TrainingData
 from jaxnas.experiment import Session, train_architecture
 from jaxnas.limits import Config
-from jaxnas.plan import Plan, Truth, plan
+from jaxnas.plan import Plan, PlannedStage, Truth, plan
 from jaxnas.search.monitor import sound
+from jaxnas.search.objectives import SearchState
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog
 from jaxnas.train.signals import StopRequest
@@ -72,7 +73,8 @@ def examine(config: Config, run: Config, path: Path, truth: Truth | None, ranked
     """What a finished search in the folder `path` shows, read from its checkpoints, and kept in comparison.json there.
 
     {"true_by_epoch": [seeds, epochs]} with a table; {"ranking": for every seed what `rank_correlation` gives,
-    "kendall_interval": [low, high]} where architectures are to be ranked and the method's weights are shared.
+    "kendall_interval": [low, high], "ranked": the accuracies themselves} where architectures are to be ranked and the
+    method's weights are shared.
     """
     if truth is None and ranked is None:
         return {}
@@ -97,16 +99,7 @@ def examine(config: Config, run: Config, path: Path, truth: Truth | None, ranked
 
 def _finished(made: Plan, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
     """The final learner of a finished search and the history of all its stages, both with a leading axis of seeds."""
-    runs: list[RunState] = []
-    for stage in made.stages:
-        template = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((len(made.seeds), *leaf.shape), leaf.dtype), stage.shapes
-        )
-        with Checkpoints(path / "checkpoints" / stage.task.name) as checkpoints:
-            restored = checkpoints.restore(template)
-        if restored is None:
-            raise UserError(f"{str(path)!r} has no checkpoints of its search any more; put them back to go on.")
-        runs.append(restored.state)
+    runs = [ended(made, stage, path) for stage in made.stages]
     epochs = [int(np.max(run.step)) // stage.task.steps_per_epoch for run, stage in zip(runs, made.stages, strict=True)]
     names = [f"architecture/{part}" for part in made.space.shapes]
     return runs[-1].learner, {
@@ -115,21 +108,40 @@ def _finished(made: Plan, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
     }
 
 
-def _ranking(config: Config, made: Plan, final: Any, ranked: Ranked) -> dict[str, Any]:
-    """How the shared weights of every seed rank the architectures, judged on images of the validation half."""
-    rows = np.asarray(made.halves[1])[: config.ranking.images or None]
+def ended(made: Plan, stage: PlannedStage, path: Path) -> RunState:
+    """What a stage of the finished search in the folder `path` ended with, with a leading axis of seeds.
+
+    Raises UserError where its checkpoints are gone.
+    """
+    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(made.seeds), *leaf.shape), leaf.dtype), stage.shapes)
+    with Checkpoints(path / "checkpoints" / stage.task.name) as checkpoints:
+        restored = checkpoints.restore(template)
+    if restored is None:
+        raise UserError(f"{str(path)!r} has no checkpoints of its search any more; put them back to go on.")
+    return restored.state
+
+
+def judge_of(made: Plan, images: int = 0) -> Callable[[SearchState, Architecture], Array]:
+    """Judges as the search did, by the first so many images of the validation half, 0 for all; see `shared_weights`."""
+    rows = np.asarray(made.halves[1])[: images or None]
     data = TrainingData(jnp.asarray(made.dataset.x_train[rows]), jnp.asarray(made.dataset.y_train[rows]))
     calibrate = made.config["method"].get("calibrate", 0)  # as many images as the search itself judged by
-    judge = shared_weights(
+    return shared_weights(
         made.stages[-1].method,
         data,
         batch_size=made.config["batch_size"],
         augmentation=made.augmentation,
         calibration=jnp.asarray(made.dataset.x_train[np.asarray(made.halves[0])[:calibrate]]) if calibrate else None,
     )
+
+
+def _ranking(config: Config, made: Plan, final: Any, ranked: Ranked) -> dict[str, Any]:
+    """How the shared weights of every seed rank the architectures, judged on images of the validation half."""
+    judge = judge_of(made, config.ranking.images)
     states = [sound(jax.tree.map(lambda leaf, n=n: leaf[n], final)) for n in range(len(made.seeds))]
     judged = np.stack([judge(state, ranked.architectures) for state in states])
     return {
         "ranking": [rank_correlation(one, ranked.true) for one in judged],
         "kendall_interval": kendall_interval(judged, ranked.true),
+        "ranked": {"judged": judged.tolist(), "true": ranked.true.tolist()},
     }

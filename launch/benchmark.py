@@ -3,8 +3,9 @@
 Suites: supernet (the DARTS search network: cells, weight steps, architecture steps; about ten minutes on a CPU), lab
 (the estimators of gradients through signs, against what they replace; about two minutes), methods (a step of every
 search method against a step of training one network of its space; about forty minutes), sampling (drawing, changing,
-pricing and judging architectures, and searches in tables; about five minutes) and train (training WRN-28-10, a network
-of twenty cells and the XNOR-ResNet18, and substitute layers; about fifteen minutes).
+pricing and judging architectures, and searches in tables; about five minutes), train (training WRN-28-10, a network
+of twenty cells and the XNOR-ResNet18, and substitute layers; about fifteen minutes) and elastic (subnets of an elastic
+network, masked and by themselves, and evolution over predictions; about ten minutes).
 """
 
 import sys
@@ -21,6 +22,7 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
     from configs.search.methods import search_configs
     from jaxnas.architecture_speed import architecture_suite
     from jaxnas.core.errors import UserError, choose
+    from jaxnas.elastic_speed import elastic_suite
     from jaxnas.evaluate.lab.speed import lab_suite
     from jaxnas.evaluate.speed import supernet_suite
     from jaxnas.method_speed import methods_suite
@@ -42,6 +44,7 @@ def run(suite: str, batch_sizes: str, output: str) -> None:
             terminal.show_sampling,
         ),
         "train": (lambda: train_suite(trained, sizes[0]), terminal.show_train),
+        "elastic": (lambda: elastic_suite(spaces.ELASTIC_32, sizes[0]), terminal.show_elastic),
         "methods": (lambda: methods_suite(search_configs(), sizes[0]), terminal.show_methods),
     }
     measure, table = choose("suite", suite, suites)

@@ -22,11 +22,13 @@ ORDER = (
         "evaluation_plan",
         "evaluation",
         "examination",
+        "specialization_plan",
+        "specialization",
         "tabular_experiment",
         "comparison",
         "method_speed",
     ),
-    *("sampling_speed", "architecture_speed", "training_speed"),
+    *("sampling_speed", "architecture_speed", "training_speed", "elastic_speed"),
 )
 HEAVY = ("jax", "jaxlib", "flax", "orbax", "optax", "matplotlib", "tensorflow_datasets", "sklearn", "numpy")
 MODULES = sorted(PACKAGE.rglob("*.py"))

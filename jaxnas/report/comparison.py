@@ -17,6 +17,7 @@ from jaxnas.evaluate.lab.findings import Curve, Figure
 from jaxnas.report.lab_figures import draw, looks
 from jaxnas.report.markup import count, duration, figure, table, text
 from jaxnas.report.palette import ACCENT, INK, MUTED
+from jaxnas.report.ranking import ranking_figure
 from jaxnas.report.shell import document, write_page
 from jaxnas.report.style import COMPARISON_STYLE
 from jaxnas.report.svg import canvas, inline, panel, style
@@ -42,8 +43,8 @@ def render_comparison(title: str, rows: Sequence[Row], notes: Sequence[str] = ()
 
     rows: one for each method, with "name", "accuracies" (test accuracy of every seed, fractions of 1), "true" (those
     of a table), "seconds" and "compile" (of the search), "memory_bytes", "params", "mult_adds" and "cost" (of every
-    seed), "rank_correlation" (between the search's ranking and the true one), "rank_interval" (low, high) and
-    "is_baseline". Whatever but the name is missing, None or empty shows as a dash, and a column without any value is
+    seed), "rank_correlation" (between the search's ranking and the true one), "rank_interval" (low, high), "ranked"
+    (see `report.ranking`) and "is_baseline". Whatever but the name is missing, None or empty shows as a dash, and a column without any value is
     left out.
     notes: paragraphs below the title, as plain text.
     Raises UserError for no rows, for rows without a name, and for two rows of one name.
@@ -192,7 +193,15 @@ def _figures(rows: Sequence[Row]) -> str:
     if len({row["seconds"] for row in timed}) > 1:
         panels.append(_against_time(timed))
     inside = "".join(f'<div class="panel">{each}</div>' for each in panels)
-    return f'<h2>Figures</h2><div class="plots">{inside}</div>' if panels else ""
+    plots = f'<h2>Figures</h2><div class="plots">{inside}</div>' if panels else ""
+    ranked = [
+        row for row in rows if row.get("ranked") and np.any(np.isfinite(np.asarray(row["ranked"]["true"], float)))
+    ]
+    if not ranked:
+        return plots
+    caption = "Dots: the architectures that were ranked, the mean over seeds. A perfect order would only rise."
+    drawn = figure(ranking_figure(ranked), caption, title="What shared weights say, and what is true")
+    return f'{plots}<h2>Ranking</h2><div class="panel">{drawn}</div>'
 
 
 def _baseline(rows: Sequence[Row]) -> float | None:

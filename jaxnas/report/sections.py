@@ -78,6 +78,12 @@ def _measured(record: RunRecord) -> list[str]:
         values = [entry[name] for entry in entries if entry.get(name) is not None]
         if values:
             tiles.append(tile(title, mean_percent(summary_of(values)), note))
+    predictors = [entry["predictor"] for entry in entries if entry.get("predictor")]
+    taus, errors = ([one[name] for one in predictors if one.get(name) is not None] for name in ("kendall", "rmse"))
+    if errors:
+        tau = f"{statistics.fmean(taus):.2f}" if taus else "&ndash;"
+        note = f"Kendall's τ of held-out architectures{over}; error {percent(statistics.fmean(errors))}"
+        tiles.append(tile("Predictor", tau, note))
     expected = np.asarray(record.history.get("logits_cost", np.zeros((0, 0))), float)
     ends = [row[np.isfinite(row)][-1] for row in expected if np.isfinite(row).any()]
     if ends:

@@ -23,7 +23,9 @@ class SpecializationRecord(NamedTuple):
 def render_specialization(record: SpecializationRecord) -> str:
     """The page as text; the same record gives the same page. Sections without data are left out."""
     title = f"{text(record.result['method'].replace('_', ' '))} on {text(record.result['data'])}, specialized"
-    body = "".join((_headline(title, record), _requests(record), _fronts(record), _settings(record)))
+    body = "".join(
+        (_headline(title, record), _requests(record), _fronts(record), _predictor(record), _settings(record))
+    )
     return document(title, body, css=COMPARISON_STYLE)
 
 
@@ -38,7 +40,7 @@ def write_specialization(path: str | os.PathLike[str], record: SpecializationRec
 
 def _headline(title: str, record: SpecializationRecord) -> str:
     quality, answers = record.result["predictor"], record.result["requests"].values()
-    held_out = f"of {quality['held_out']:,} architectures that it was not trained on"
+    held_out = f"of {len(quality['held_out']['measured']):,} architectures that it was not trained on"
     tiles = [
         tile("Error of the predictor", percent(quality["rmse"]), held_out),
         tile("Kendall's τ", _number(quality["kendall"]), f"Spearman's ρ {_number(quality['spearman'])}, of the same"),
@@ -135,6 +137,21 @@ def _points(one: Mapping[str, Any]) -> str:
         )
     ]
     return table(["cost", "predicted", "with shared weights", "architecture"], rows, range(3))
+
+
+def _predictor(record: SpecializationRecord) -> str:
+    """Predicted against measured accuracies of what was held out, and where they would be the same."""
+    pairs = record.result["predictor"]["held_out"]
+    measured, predicted = (100 * np.asarray(pairs[name], float) for name in ("measured", "predicted"))
+    if not len(measured):
+        return ""
+    ends = np.asarray([min(measured.min(), predicted.min()), max(measured.max(), predicted.max())])
+    points = Curve("held-out architectures", measured, predicted, marks=True)
+    curves = (points, Curve("predicted as measured", ends, ends))
+    caption = "Of random architectures whose accuracies the predictor was not told."
+    figure = Figure("Predicted against measured accuracy", caption, "measured, %", "predicted, %", curves)
+    plot = draw(figure, looks([figure]), "held-out")
+    return f'<h2>Predictor</h2><div class="plots"><div class="panel">{plot}</div></div>'
 
 
 def _settings(record: SpecializationRecord) -> str:

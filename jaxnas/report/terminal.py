@@ -83,6 +83,25 @@ def show_train(figures: dict[str, Any]) -> None:
     console.print(table)
 
 
+def show_elastic(figures: dict[str, Any]) -> None:
+    """Prints the figures of the elastic suite."""
+    console = Console(width=120)
+    table = Table(title=f"a step, batch {figures['batch_size']}, {figures['device']}, jax {figures['jax']}")
+    for column in ("", "s/step", "× the largest, masked", "compile s", "cached s"):
+        table.add_column(column, justify="right" if column else "left")
+    for row in figures["rows"]:
+        compiling = [f"{row[name]:.1f}" if row[name] else "" for name in ("compile", "compile_cached")]
+        table.add_row(row["name"], f"{row['call']:.3f}", f"{row['ratio']:.2f}", *compiling)
+    console.print(table)
+    console.print(
+        f"{figures['switches']} other subnets: traced {figures['traces']} time(s) in all, the slowest first step "
+        f"{figures['switch']:.2f} × the largest's"
+    )
+    console.print(
+        f"evolution over predictions: {figures['candidates_per_second']:,.0f} candidates a second (aim 10,000)"
+    )
+
+
 def show_sampling(figures: dict[str, Any]) -> None:
     """Prints the figures of the sampling suite."""
     table = Table(title=f"{figures['device']}, jax {figures['jax']}, batch {figures['batch_size']}")

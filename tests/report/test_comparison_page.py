@@ -51,6 +51,15 @@ def test_the_page_is_whole_self_contained_and_the_same_every_time(page):
     assert page == render_comparison("Methods on digits", ROWS, ["One note.", "Another."])
 
 
+def test_a_ranking_has_a_panel_for_each_method_that_ranked():
+    ranked = {"judged": [[0.2, 0.4, 0.3], [0.4, 0.6, 0.1]], "true": [0.5, None, 0.7]}
+    unknown = {"judged": [[0.2, 0.4]], "true": [None, None]}
+    rows = (ROWS[0], {**ROWS[1], "ranked": ranked}, {"name": "no truth", "ranked": unknown})
+    drawn = Page(render_comparison("Methods on digits", rows)).text
+    assert "What shared weights say" in drawn and "darts, τ = 0.61" in drawn and "no truth, τ" not in drawn
+    assert "What shared weights say" not in Page(render_comparison("Methods on digits", ROWS)).text
+
+
 def test_everything_that_was_measured_is_in_the_table(page):
     text = Page(page).text
     expected = ["Methods on digits", "One note.", "Another.", "random search (baseline)", "darts", "not run"]
