@@ -159,7 +159,7 @@ def _own(function: Any, name: str, images: Array, weights: Weights, noise: Dropo
 
 def constant_or_drawn(key: Key, shapes: Shapes, leading: tuple[int, ...] = ()) -> dict[str, Any]:
     """Initial weights of nested shapes behind `leading` axes: kernels from one draw, all else as CONSTANTS has it."""
-    flat = flatten_dict(shapes)
+    flat: dict[Any, Any] = dict(flatten_dict(shapes))
     kernels = {"/".join(path): shape for path, shape in flat.items() if path[-1] == "kernel"}
     drawn = init_weights(named(key, "kernels"), kernels, leading)
     return unflatten_dict(

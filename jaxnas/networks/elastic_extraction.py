@@ -78,7 +78,8 @@ def _parts(weights: Weights) -> dict[str, Any]:
 
 def initial_statistics(params: Mapping[str, Any]) -> dict[str, Any]:
     """The running statistics that a network of these parameters begins with."""
-    scales = {path: leaf for path, leaf in flatten_dict(params).items() if path[-1] == "scale"}
+    flat: dict[Any, Any] = dict(flatten_dict(params))
+    scales = {path: leaf for path, leaf in flat.items() if path[-1] == "scale"}
     return unflatten_dict(
         {
             (*path[:-1], name): jnp.full_like(scale, CONSTANTS[name])

@@ -147,9 +147,7 @@ def nested(plan: Elastic, *, transforms: bool) -> Sharing:
         params = _drawn(plan, key)
         if transforms:
             for group in groups(plan):
-                zeros = {
-                    f"to_{size}": jnp.zeros((len(group.numbers), size**2, size**2)) for size in plan.kernels[:-1]
-                }
+                zeros = {f"to_{size}": jnp.zeros((len(group.numbers), size**2, size**2)) for size in plan.kernels[:-1]}
                 params[group.name] |= {"transforms": zeros}
         return params
 
@@ -162,8 +160,8 @@ def nested(plan: Elastic, *, transforms: bool) -> Sharing:
 def paths(plan: Elastic) -> Sharing:
     """Every layer has weights of its own for every kernel and expansion (Single Path One-Shot, Guo et al. 2020).
 
-    Leaves have the axes [layers, kernels, expansions, ...] and the shape of the widest block behind them: what a pair
-    does not use stays as it is. Under mixed gates the weights are mixed.
+    Leaves have the axes [layers, kernels, expansions] and behind them the shape of the widest block, of which a pair
+    uses its part; the rest never has a gradient. Under mixed gates the weights are mixed.
     """
     sizes = plan.kernels
     taps = centred(sizes)

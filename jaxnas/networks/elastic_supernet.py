@@ -20,6 +20,7 @@ from jax import lax
 from jaxnas.core.errors import UserError, choose
 from jaxnas.core.keys import named
 from jaxnas.core.types import Architecture, Array, Dropout, Gates, Key, Network, Params, PyTree
+from jaxnas.layers import backend
 from jaxnas.layers.convolution import convolution, depthwise, pointwise
 from jaxnas.layers.normalization import Statistics, leading, mean_of_pixels
 from jaxnas.layers.resizing import on_canvas
@@ -33,7 +34,6 @@ from jaxnas.networks.chain_supernet import (
     normalized,
     normalized_shapes,
 )
-from jaxnas.networks.choice import materialized
 from jaxnas.networks.elastic_channels import reordered
 from jaxnas.networks.elastic_extraction import extracted
 from jaxnas.networks.elastic_sharing import SHARINGS, Group, groups, running_gates
@@ -113,8 +113,9 @@ def run_block(
     hidden = activate(normalized(own, pointwise(images, own["kernel"]), statistics, reads))
     own = weights["depthwise"]
     hidden = depthwise(_cut(hidden, reads), own["kernel"], stride=layer.stride)
-    # The depthwise convolution keeps channels apart, so that hidden ones need no mask before.
-    hidden = activate(normalized(own, hidden, statistics, gives)) * masks.hidden
+    # The depthwise convolution keeps channels apart, so that hidden ones need no mask before. What it makes of the
+    # surroundings ends here, lest it grow from block to block.
+    hidden = _cut(activate(normalized(own, hidden, statistics, gives)) * masks.hidden, gives)
     if layer.squeeze:
         squeezed = jax.nn.relu(linear(weights["squeeze"], mean_of_pixels(hidden, gives))) * masks.squeezed
         hidden = hidden * jax.nn.hard_sigmoid(linear(weights["excite"], squeezed))[:, None, None]
@@ -180,17 +181,21 @@ def elastic_supernet(
     def run_layer(layer: ElasticLayer, hidden: Array, weights: Weights, masks: Masks, *around: Region) -> Array:
         run = functools.partial(run_block, layer, statistics)
         run = jax.checkpoint(run) if recompute else run
-        if masks.runs is None:
+        runs = masks.runs
+        if runs is None:
             branch = run(hidden, weights, masks, *around)
             return hidden + branch if adds_input(layer) else branch
-        import os
-        if not paths and "COND" not in os.environ:
-            return hidden + masks.runs * run(hidden, weights, masks, *around)
-        return lax.cond(
-            masks.runs > (0 if paths else -jnp.inf),
-            lambda: hidden + masks.runs * run(hidden, weights, masks, *around),
-            lambda: hidden,
-        )
+
+        def added() -> Array:
+            return hidden + runs * run(hidden, weights, masks, *around)
+
+        if paths:
+            return lax.cond(runs > 0, added, lambda: hidden)
+        # On the CPU a condition that always holds makes copies of what a loop reads, which XLA would otherwise slice
+        # again in every tap of its convolutions: a fifth of a step. (`choice.materialized` copies weights alone.)
+        if backend.implementation() == "cpu":
+            return lax.cond(runs > -jnp.inf, added, lambda: hidden)
+        return added()
 
     def run_group(group: Group, hidden: Array, weights: Weights, masks: Masks, *around: Region) -> Array:
         layer = plan.layers[group.numbers[0]]
@@ -199,7 +204,6 @@ def elastic_supernet(
 
         def body(hidden: Array, scanned: PyTree) -> tuple[Array, None]:
             own, of_layer = scanned
-            own = own | {"depthwise": materialized(own["depthwise"])}  # of the others, products make copies anyway
             return run_layer(layer, hidden, own, of_layer, *around), None
 
         return lax.scan(body, hidden, (weights, masks))[0]

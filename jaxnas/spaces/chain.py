@@ -18,7 +18,7 @@ from jaxnas.spaces.block import FORMS, Block, parse_block
 from jaxnas.spaces.product import option_names, options_to_numbers, product_space
 
 PART = "blocks"
-ACTIVATIONS = ("relu", "relu6")
+ACTIVATIONS = ("relu", "relu6", "hard_swish")
 
 
 class Layer(NamedTuple):
@@ -47,7 +47,7 @@ class Chain(NamedTuple):
 
     stem: channels of a 3×3 convolution of stride stem_stride. layers: from the stem to the head.
     head: channels of a 1×1 convolution before the classifier. candidates: blocks for the layers that are not fixed.
-    activation: "relu" or "relu6". identity_activation: whether an identity that has to be a 1×1 convolution ends in an
+    activation: one of ACTIVATIONS. identity_activation: whether an identity that has to be a 1×1 convolution ends in an
         activation. expand_always: whether an mbconv of expansion 1 keeps its first pointwise convolution.
     """
 
