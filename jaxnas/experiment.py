@@ -284,6 +284,7 @@ def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Traine
     per_seed = []
     for number, seed in enumerate(made.seeds):
         entry = {"seed": seed, "search_accuracy": accuracies[number], **trained["found"][number].entry}
+        entry |= _of_predictor(searched.run.history, number)
         if trained["random"]:
             entry["random"] = trained["random"][number].entry
         per_seed.append(entry)
@@ -313,6 +314,13 @@ def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Traine
         },
         "memory_bytes": searched.memory,  # of the search's program, on each device
     }
+
+
+def _of_predictor(history: Mapping[str, Array], number: int) -> dict[str, Any]:
+    """{"predictor": how it agrees with measurements, at the end}, of a seed of a search that has one."""
+    names = [name for name in history if name.startswith(("predictor_", "finalists_"))]
+    told = {name.removeprefix("predictor_"): float(history[name][number, -1]) for name in names}
+    return {"predictor": told} if told else {}
 
 
 def versions() -> dict[str, str]:

@@ -37,7 +37,9 @@ def read_price(config: Config, family: Family, images: Images) -> Price | None:
     Raises UserError for a wrong cost, table or penalty, for settings without effect, and for a limit or a target that
     no architecture of the space meets.
     """
-    cost, unit = _cost(config, family, images)
+    if config.cost.name == "latency" and not config.cost.table:
+        raise UserError("cost.name is 'latency', which needs cost.table, a file as launch/latency.py writes it.")
+    cost, unit = named_cost(config.cost.name, config.cost.table, family, images)
     penalty = _penalty(config)
     ignored = {
         "cost.limit": cost is None and config.cost.limit,
@@ -54,20 +56,21 @@ def read_price(config: Config, family: Family, images: Images) -> Price | None:
             "give cost.limit, or set cost.name to 'none'."
         )
     low, high = attainable(family.space, cost)
-    _check_reach(config, low, high, unit)
+    _check_targets(config, low, high, unit)
     return Price(cost, unit, penalty, low, high, config.cost.limit)
 
 
-def _cost(config: Config, family: Family, images: Images) -> tuple[ExpectedCost | None, str]:
-    """gates -> the expected cost, and its unit."""
+def named_cost(name: str, table: str, family: Family, images: Images) -> tuple[ExpectedCost | None, str]:
+    """gates -> the expected cost, None for the cost "none", and its unit; table: the file of latencies, if they count.
+
+    Raises UserError for an unknown name, and for a table that cannot be read or is of another family or size.
+    """
     costs: Mapping[str, Callable[[], tuple[ExpectedCost | None, str]]] = {
         "none": lambda: (None, ""),
         **{name: functools.partial(_counted, family, images, *row) for name, row in COUNTED.items()},
-        "latency": lambda: (latency_cost(family, images, read_latency_table(config.cost.table)), "ms"),
+        "latency": lambda: (latency_cost(family, images, read_latency_table(table)), "ms"),
     }
-    if config.cost.name == "latency" and not config.cost.table:
-        raise UserError("cost.name is 'latency', which needs cost.table, a file as launch/latency.py writes it.")
-    return choose("cost", config.cost.name, costs)()
+    return choose("cost", name, costs)()
 
 
 def _counted(
@@ -98,18 +101,24 @@ def _penalty(config: Config) -> Penalty:
     return build(**settings)
 
 
-def _check_reach(config: Config, low: float, high: float, unit: str) -> None:
+def check_reach(name: str, target: float, low: float, high: float, unit: str) -> None:
+    """Raises UserError for a target, the value of a field, that costs from low to high do not get down to."""
+    if target < low:
+        raise UserError(
+            f"{name} is {target:,g} {unit}, which no architecture meets: those of this space have {low:,.6g} to "
+            f"{high:,.6g}."
+        )
+
+
+def _check_targets(config: Config, low: float, high: float, unit: str) -> None:
     """Raises UserError for what costs from low to high cannot meet, and for penalties that these have no value of."""
     targets: dict[str, Any] = {
         "cost.limit": config.cost.limit,
         f"cost.penalty.{TARGET}": config.cost.penalty.get(TARGET, 0),
     }
     for name, target in targets.items():
-        if 0 < target < low:
-            raise UserError(
-                f"{name} is {target:,g} {unit}, which no architecture meets: those of this space have {low:,.6g} to "
-                f"{high:,.6g}."
-            )
+        if target > 0:
+            check_reach(name, target, low, high, unit)
     if config.cost.penalty.name == "log_power":
         check_logarithm(low, unit)
     penalty = config.cost.penalty

@@ -1,8 +1,8 @@
 """Measures the pieces of a space's networks on this machine, writes them as a latency table and checks its predictions.
 
 The table is what --config.cost.table names in a search whose --config.cost.name is latency. The networks are those that
-a config of the space trains at the end, for images of 3 channels and 10 classes. A piece takes about a second; whole
-networks, which tell what the pieces leave out and how well they predict, take up to a minute each.
+a config of the space trains at the end, for images of 10 classes. A piece takes about a second; whole networks, which
+tell what the pieces leave out and how well they predict, take up to a minute each.
 """
 
 import sys
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 
-def run(space: str, device: str, output: str, image_size: str, batch_size: str, repeats: str, check: str) -> None:
+def run(
+    space: str, device: str, output: str, image_size: str, channels: str, batch_size: str, repeats: str, check: str
+) -> None:
     """Measures, writes the table where `output` says, and prints it with the error of its predictions."""
     size, batch, times = number("image_size", image_size), number("batch_size", batch_size), number("repeats", repeats)
-    checked = number("check", check, 2) if check != "0" else 0
+    depth, checked = number("channels", channels), number("check", check, 2) if check != "0" else 0
     import jax
 
     from jaxnas.core.errors import UserError
@@ -21,7 +23,7 @@ def run(space: str, device: str, output: str, image_size: str, batch_size: str, 
     from jaxnas.costs.timing import check_prediction, measure_latency
     from jaxnas.networks.family import Images
 
-    family = build(space, images := Images(size, size, 3, classes=10))
+    family = build(space, images := Images(size, size, depth, classes=10))
     try:
         jax.config.update("jax_platforms", device)
         jax.devices()
@@ -87,6 +89,7 @@ if __name__ == "__main__":
         "device": Flag("the platform to measure on, as JAX names it: cpu, gpu or tpu"),
         "output": Flag("the CSV file to write"),
         "image_size": Flag("height and width of the images in pixels", "32"),
+        "channels": Flag("of the images", "3"),
         "batch_size": Flag("images at once", "1"),
         "repeats": Flag("how often everything is timed", "10"),
         "check": Flag("random networks to compare with what the table predicts, 0 or at least 2", "8"),

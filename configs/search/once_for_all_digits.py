@@ -1,4 +1,4 @@
-"""Once-for-All on the bundled digits: a small network that shrinks in kernel, depth and width, and search by prediction.
+"""Once-for-All on the bundled digits: a small network shrinks in kernel, depth and width; search by prediction.
 
 Command: python launch/search.py --config=configs/search/once_for_all_digits.py --workdir=runs/once_for_all_digits
 Expected time: Not yet measured; about 10 minutes on two CPU cores.
@@ -14,4 +14,5 @@ def get_config():
     short = {"kernel_epochs": 10, "depth_epochs": (3, 10), "width_epochs": (3, 10), "warmup_epochs": 1}
     config.method.update({**short, **common.SHORT_PREDICTION, "calibrate": 64})
     config.epochs = 20
+    config.retrain.epochs = 0  # what was found has its weights
     return config

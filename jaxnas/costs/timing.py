@@ -162,11 +162,15 @@ def _whole(family: Family, images: Images, architecture: Architecture, batch_siz
     return compile_program(family.network(architecture, None), images.shape, batch_size)
 
 
-def _description(family: Family, batch_size: int) -> dict[str, str]:
+def device_name() -> str:
+    """How tables name the present device: its platform, and its kind where that says more."""
     device = jax.devices()[0]
-    name = device.platform if device.device_kind == device.platform else f"{device.platform}, {device.device_kind}"
+    return device.platform if device.device_kind == device.platform else f"{device.platform}, {device.device_kind}"
+
+
+def _description(family: Family, batch_size: int) -> dict[str, str]:
     return {
-        "device": name,
+        "device": device_name(),
         "family": family.space.name,
         "units": "ms",
         "batch_size": str(batch_size),

@@ -220,6 +220,8 @@ class Stage(NamedTuple):
     """A part of a search. `enter` makes its first state of the last state of the stage before.
 
     steps_per_epoch: None where the weights learn, from all of the training half in every epoch; otherwise they do not.
+    room: for how many epochs the history has room, if for more than its own. Stages that differ in nothing but their
+    first states have the same program where they have the same room, and it is compiled once.
     """
 
     name: str
@@ -227,6 +229,7 @@ class Stage(NamedTuple):
     method: Method
     enter: Callable[[Key, SearchState], SearchState] | None = None
     steps_per_epoch: int | None = None
+    room: int = 0
 
 
 def bilevel(setup: Setup, loss: Loss, weights: Weights, order: int, hessian: str) -> GateObjective:

@@ -4,7 +4,7 @@ The options of such a space rise, so that every architecture is a part of the la
 same stages of `methods.predicted`, which search with the weights as they are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,8 +15,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.types import Architecture, Array, Key, Metrics, Network, PyTree, Space
 from jaxnas.methods.method import Judge, Method, Setup, Stage, Weights, equal_logits, relaxation
 from jaxnas.methods.predicted import Prediction, prediction_stages
-from jaxnas.methods.shrinking import LARGEST, Kind, Phase, shrinking_phases
-from jaxnas.search import optimizers
+from jaxnas.methods.shrinking import LARGEST, Kind, Phase, phase_optimizer, shrinking_phases
 from jaxnas.search.objectives import SearchState
 from jaxnas.search.paths import uniform_paths
 from jaxnas.search.subnets import (
@@ -35,10 +34,15 @@ Optimizer = optax.GradientTransformationExtraArgs
 
 
 class Taught(NamedTuple):
-    """What training remembers: the teacher's weights (() without one), and the accuracies of `named_subnets`."""
+    """What training remembers.
 
-    teacher: PyTree
+    accuracies: of `named_subnets`. subnets: how many learn in a step, () where it is always as many. teacher: its
+    weights, () without one.
+    """
+
     accuracies: Mapping[str, Array]
+    subnets: PyTree = ()
+    teacher: PyTree = ()
 
 
 def once_for_all(
@@ -63,9 +67,9 @@ def once_for_all(
 
     The stage "largest" takes the search's own epochs, with the largest kernels, depths and expansions and any
     resolution. Then all kernels are allowed ("kernel"), one smaller depth in each of the stages "depth_1", "depth_2",
-    ... and one smaller expansion in each of "width_1", ...: what a stage allows is all that tells it from others. Every
-    step trains uniform subnets of what is allowed, at one resolution (see `search.subnets.learn_subnets`). Before each
-    stage of the width the network's channels are sorted by importance, those of trained widths staying together.
+    ... and one smaller expansion in each of "width_1", ...: what tells stages apart is what they allow. Every step
+    trains uniform subnets of that, at one resolution (see `search.subnets.learn_subnets`). Before each stage of the
+    width the network's channels are sorted by importance, so that those of trained widths stay together.
 
     kernel_epochs, depth_epochs, width_epochs: of each of these stages; 0 leaves one out, and the next allows its
         options, too. A part of which the space has no choice has no stages: 0 and ().
@@ -89,10 +93,7 @@ def once_for_all(
         Kind(EXPANSION, "width", width_epochs, width_learning_rates, width_subnets),
     )
     phases = shrinking_phases(setup.space, setup.epochs, weights.weights_learning_rate, kinds, warmup_epochs)
-    trained = [
-        _phase_stage(setup, weights, network, phase, before, distillation, calibrate)
-        for before, phase in zip((None, *phases), phases, strict=False)
-    ]
+    trained = _stages(setup, weights, network, phases, distillation, calibrate)
     return *trained, *prediction_stages(setup, prediction, calibrate)
 
 
@@ -116,7 +117,7 @@ def joint(
         teacher=teacher,
         distillation=distillation,
     )
-    supernet = Stage("supernet", setup.epochs, _training(setup, learn, network, optimizer, {}, calibrate))
+    supernet = Stage("supernet", setup.epochs, _training(setup, learn, network, optimizer, calibrate))
     return supernet, *prediction_stages(setup, prediction, calibrate)
 
 
@@ -131,7 +132,7 @@ def sandwich(
     network, optimizer = _nested(setup), weights.optimizer(setup.steps, paths=True)
     sampler = uniform_paths(setup.space)
     learn = learn_sandwich(setup.space, sampler, subnets, network, optimizer, setup.mean)
-    supernet = Stage("supernet", setup.epochs, _training(setup, learn, network, optimizer, {}, calibrate))
+    supernet = Stage("supernet", setup.epochs, _training(setup, learn, network, optimizer, calibrate))
     return supernet, *prediction_stages(setup, prediction, calibrate)
 
 
@@ -145,65 +146,51 @@ def _nested(setup: Setup) -> Network:
     return setup.network(paths=1)
 
 
-def _phase_stage(
-    setup: Setup,
-    weights: Weights,
-    network: Network,
-    phase: Phase,
-    before: Phase | None,
-    distillation: float,
-    calibrate: int,
-) -> Stage:
-    """A stage of shrinking; before: the one before it, None for the first, which has no teacher."""
-    space = setup.space
-    teacher = largest_teacher(space, network, lambda state: state.memory.teacher) if before and distillation else None
-    optimizer = _optimizer(setup, weights, phase)
-    learn = learn_subnets(
-        uniform_paths(space),
-        phase.subnets,
-        network,
-        optimizer,
-        setup.mean,
-        teacher=teacher,
-        distillation=distillation,
-    )
-    method = _training(setup, learn, network, optimizer, phase.counts, calibrate)
-    epochs = phase.warmup_epochs + phase.epochs
-    enter = None if before is None else _enter(space, network, optimizer, phase, before, keep=distillation > 0)
-    return Stage(phase.name, epochs, method, enter)
+def _stages(
+    setup: Setup, weights: Weights, network: Network, phases: Sequence[Phase], distillation: float, calibrate: int
+) -> list[Stage]:
+    """The stages of shrinking. What differs from one to the next is in their states, so that one program serves all.
 
+    Only the first, which has no teacher, has another where the others have one.
+    """
+    space, most = setup.space, max(phase.subnets for phase in phases)
+    room = max(phase.total_epochs for phase in phases)
+    teacher = largest_teacher(space, network, lambda state: state.memory.teacher) if distillation else None
 
-def _optimizer(setup: Setup, weights: Weights, phase: Phase) -> Optimizer:
-    """That of `weights`, with the rate of a stage: a linear rise from 0, if any, and then its own cosine."""
-    share = phase.learning_rate / weights.weights_learning_rate
-    weights = weights._replace(
-        weights_learning_rate=phase.learning_rate,
-        weights_final_learning_rate=share * weights.weights_final_learning_rate,
-    )
-    steps, warmup = (count * setup.steps_per_epoch for count in (phase.epochs, phase.warmup_epochs))
-    if not warmup:
-        return weights.optimizer(steps, paths=True)
-    rise = optax.linear_schedule(0.0, phase.learning_rate, warmup)
-    schedule = optax.join_schedules([rise, weights.rate(steps)], [warmup])
-    return optimizers.skip_inactive(
-        optimizers.sgd(schedule, momentum=weights.momentum, weight_decay=weights.weight_decay, clip=weights.clip)
-    )
+    def stage(before: Phase | None, phase: Phase) -> Stage:
+        optimizer = phase_optimizer(weights, phase, setup.steps_per_epoch)
+        learn = learn_subnets(
+            uniform_paths(space),
+            most,
+            network,
+            optimizer,
+            setup.mean,
+            number=lambda state: state.memory.subnets,
+            teacher=None if before is None else teacher,
+            distillation=distillation,
+        )
+        number = jnp.asarray(phase.subnets, jnp.int32)
+        method = _training(setup, learn, network, optimizer, calibrate, phase.counts, number)
+        enter = None if before is None else _enter(space, network, optimizer, phase, before, distillation > 0)
+        return Stage(phase.name, phase.total_epochs, method, enter, room=room)
+
+    return [stage(before, phase) for before, phase in zip((None, *phases), phases, strict=False)]
 
 
 def _enter(
-    space: Space, network: Network, optimizer: Optimizer, phase: Phase, before: Phase, *, keep: bool
+    space: Space, network: Network, optimizer: Optimizer, phase: Phase, before: Phase, is_taught: bool
 ) -> Callable[[Key, SearchState], SearchState]:
     """How a stage begins: with the weights of the one before, sorted where it is one of the width.
 
-    keep: whether there is a teacher, the weights that the first stage ended with.
+    is_taught: whether there is a teacher, the weights that the first stage ended with.
     """
-    starts_teaching, reorder = keep and before.name == LARGEST, network.reorder if phase.sorts else None
+    starts_teaching, reorder = is_taught and before.name == LARGEST, network.reorder if phase.sorts else None
     trained = {part: jnp.asarray(mask) for part, mask in largest_options(space, before.counts).items()}
     allowed = largest_options(space, phase.counts)
 
     def enter(key: Key, state: SearchState) -> SearchState:
         del key
-        memory: Taught = state.memory
+        memory: Taught = state.memory._replace(subnets=jnp.asarray(phase.subnets, jnp.int32))
         if starts_teaching:
             memory = memory._replace(teacher=state.params)
         params = state.params if reorder is None else reorder(state.params, trained)
@@ -219,11 +206,17 @@ def _enter(
 
 
 def _training(
-    setup: Setup, learn: Update, network: Network, optimizer: Optimizer, counts: Mapping[str, int], calibrate: int
+    setup: Setup,
+    learn: Update,
+    network: Network,
+    optimizer: Optimizer,
+    calibrate: int,
+    counts: Mapping[str, int] = {},
+    number: PyTree = (),
 ) -> Method:
-    """Weights that learn under what `counts` allows (see `largest_options`), judged by the three named subnets.
+    """Weights that learn, judged by the three named subnets; what would be derived is the largest architecture.
 
-    What it would derive is the largest architecture.
+    counts: the options that are allowed, see `largest_options`. number: of subnets that learn, in `Taught`.
     """
     space, subnets = setup.space, named_subnets(setup.space)
     if calibrate:
@@ -255,7 +248,7 @@ def _training(
         branches=True,
         initial=lambda key: equal_logits(space),
         allowed=largest_options(space, counts),
-        memory=Taught((), {name: jnp.zeros(()) for name in NAMES}),
+        memory=Taught({name: jnp.zeros(()) for name in NAMES}, number),
         derive=lambda state: subnets["largest"],
         finish_epoch=finish_epoch,
         warmup_epochs=setup.epochs,

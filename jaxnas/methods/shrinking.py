@@ -3,8 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
 from jaxnas.core.errors import UserError
-from jaxnas.core.types import Space
+from jaxnas.core.types import Array, Space
+from jaxnas.methods.method import Weights
+from jaxnas.search import optimizers
 from jaxnas.spaces.elastic import EXPANSION, KERNEL
 
 LARGEST = "largest"  # the first stage
@@ -25,6 +31,11 @@ class Phase(NamedTuple):
     learning_rate: float
     subnets: int
     sorts: bool = False
+
+    @property
+    def total_epochs(self) -> int:
+        """With those of the warm-up."""
+        return self.warmup_epochs + self.epochs
 
 
 class Kind(NamedTuple):
@@ -94,3 +105,28 @@ def _check_settings(space: Space, kind: Kind, stages: int) -> None:
                 f"method.{kind.name}_{name} has {len(values)} entries, but the space {space.name!r} has {stages} "
                 f"options of {kind.part} beside the largest; give it {stages}, one for the stage of each."
             )
+
+
+def phase_optimizer(weights: Weights, phase: Phase, steps_per_epoch: int) -> optax.GradientTransformationExtraArgs:
+    """That of `weights` for single paths, with a stage's own rate: a linear rise from 0, then a cosine.
+
+    The cosine falls by the same share as that of `weights`. The numbers that tell the schedule of one stage from that
+    of another are part of the optimizer's state, and not of the program.
+    """
+
+    def sgd(peak: Array, final: Array, rise: Array, fall: Array) -> optax.GradientTransformationExtraArgs:
+        def rate(step: ArrayLike) -> Array:
+            step = jnp.asarray(step)
+            share = (1 + jnp.cos(jnp.pi * jnp.clip((step - rise) / fall, 0, 1))) / 2
+            return jnp.where(step < rise, peak * step / jnp.maximum(rise, 1), final + (peak - final) * share)
+
+        return optimizers.sgd(rate, momentum=weights.momentum, weight_decay=weights.weight_decay, clip=weights.clip)
+
+    share = weights.weights_final_learning_rate / weights.weights_learning_rate
+    scheduled = optax.inject_hyperparams(sgd, hyperparam_dtype=jnp.float32)(
+        peak=phase.learning_rate,
+        final=share * phase.learning_rate,
+        rise=float(phase.warmup_epochs * steps_per_epoch),
+        fall=float(phase.epochs * steps_per_epoch),
+    )
+    return optimizers.skip_inactive(scheduled)

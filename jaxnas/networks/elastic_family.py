@@ -131,7 +131,9 @@ def _stem(plan: Elastic, images: Images, size: int) -> Pieces:
     if not plan.first:
         return found
     read = map_sizes(plan, size)[0]
-    block = Component(f"first {plan.stem}x{read}x{read} c{plan.first}", first_block(plan, None), (read, read, plan.stem))
+    block = Component(
+        f"first {plan.stem}x{read}x{read} c{plan.first}", first_block(plan, None), (read, read, plan.stem)
+    )
     return (*found, block)
 
 

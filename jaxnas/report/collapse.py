@@ -171,8 +171,9 @@ def _decided_early(record: RunRecord) -> list[Caution]:
     found = []
     for part, options in record.options.items():
         entropy = np.asarray(record.history.get(f"entropy/{part}", np.zeros((0, 0, 0))))
-        # Exactly 0 throughout: a method without probabilities, which cannot collapse.
-        if not entropy.size or len(options) < 2 or not np.nan_to_num(entropy).any():
+        # Exactly 0 throughout: a method without probabilities, which cannot collapse. At first: of a choice that only a
+        # later stage opens.
+        if not entropy.size or len(options) < 2 or not np.nan_to_num(entropy[:, 0]).any():
             continue
         share = entropy.mean(axis=-1) / math.log(len(options))
         first = math.ceil(EARLY * _planned(record, share.shape[1]))

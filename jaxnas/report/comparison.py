@@ -44,8 +44,8 @@ def render_comparison(title: str, rows: Sequence[Row], notes: Sequence[str] = ()
     rows: one for each method, with "name", "accuracies" (test accuracy of every seed, fractions of 1), "true" (those
     of a table), "seconds" and "compile" (of the search), "memory_bytes", "params", "mult_adds" and "cost" (of every
     seed), "rank_correlation" (between the search's ranking and the true one), "rank_interval" (low, high), "ranked"
-    (see `report.ranking`) and "is_baseline". Whatever but the name is missing, None or empty shows as a dash, and a column without any value is
-    left out.
+    (see `report.ranking`) and "is_baseline". Whatever but the name is missing, None or empty shows as a dash, and a
+    column without any value is left out.
     notes: paragraphs below the title, as plain text.
     Raises UserError for no rows, for rows without a name, and for two rows of one name.
     """

@@ -114,8 +114,9 @@ def _figure(record: SpecializationRecord, unit: str) -> Figure:
     for label, one in record.result["fronts"].items():
         if one["unit"] == unit:
             cost = np.asarray(one["cost"], float)
-            curves.append(Curve(f"{label}, predicted", cost, 100 * np.asarray(one["predicted"], float)))
-            curves.append(Curve(f"{label}, measured", cost, 100 * np.asarray(one["shared"], float), marks=True))
+            name = f"{one['device']} ({label})" if unit == "ms" else label
+            curves.append(Curve(f"{name}, predicted", cost, 100 * np.asarray(one["predicted"], float)))
+            curves.append(Curve(f"{name}, measured", cost, 100 * np.asarray(one["shared"], float), marks=True))
     answers = [one for one in record.result["requests"].values() if one["cost"]["unit"] == unit]
     curves.append(Curve("requests, measured", *_of_requests(answers), marks=True))
     caption = "Measured: on the validation half, with the shared weights."

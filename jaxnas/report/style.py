@@ -2,7 +2,15 @@
 
 from jaxnas.report.palette import CURVES
 
-STYLE = """
+
+def _curve_colors(theme: int) -> str:
+    colors = "".join(f"--curve-{number}: {pair[theme]}; " for number, pair in enumerate(CURVES))
+    return f":root {{ {colors}}}"
+
+
+STYLE = (
+    f"{_curve_colors(0)}\n@media (prefers-color-scheme: dark) {{ {_curve_colors(1)} }}\n"
+    """
 :root {
   color-scheme: light dark;
   --page: #f6f7f9; --panel: #ffffff; --ink: #14171c; --muted: #5d6673; --grid: #dfe3e8; --accent: #3454d1;
@@ -89,16 +97,10 @@ details[open] > summary { margin-bottom: 14px; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
+    f"@media print {{ {_curve_colors(0)} }}\n"
+)
 
-
-def _curve_colors(theme: int) -> str:
-    colors = "".join(f"--curve-{number}: {pair[theme]}; " for number, pair in enumerate(CURVES))
-    return f":root {{ {colors}}}"
-
-
-LAB_STYLE = (
-    f"{_curve_colors(0)}\n@media (prefers-color-scheme: dark) {{ {_curve_colors(1)} }}\n"
-    """
+LAB_STYLE = """
 .findings { margin: 16px 0; }
 .findings p { font-size: 16px; margin: 0; max-width: none; padding-right: max(0px, 100% - 84ch); }
 .findings p + p { border-top: 1px solid var(--grid); padding-top: 10px; margin-top: 10px; }
@@ -110,8 +112,6 @@ LAB_STYLE = (
 .legend svg { width: 34px; height: 12px; flex: none; }
 @media (max-width: 600px) { .plots svg text { font-size: 13px !important; } }
 """
-    f"@media print {{ {_curve_colors(0)} }}\n"
-)
 
 # Many columns of numbers: their names may wrap, methods' names may not.
 COMPARISON_STYLE = (

@@ -69,33 +69,31 @@ def largest_teacher(space: Space, network: Network, params_of: Callable[[SearchS
 
 def learn_subnets(
     sampler: Sampler,
-    number: int,
+    most: int,
     network: Network,
     optimizer: optax.GradientTransformationExtraArgs,
     mean: Mean = lambda tree: tree,
     *,
+    number: Callable[[SearchState], Array] | None = None,
     teacher: Teacher | None = None,
     distillation: float = 0.0,
 ) -> Update:
-    """One optimizer step of the weights on the sum of the gradients of `number` subnets (Cai et al. 2020).
+    """One optimizer step of the weights on the sum of the gradients of several subnets (Cai et al. 2020).
 
-    All of them are taken at the same weights, on the same training batch and at the same resolution, that of the first.
-    As in the published code, gradients are added up and not divided by the number of subnets. A subnet's loss is its
-    cross-entropy with the labels and `distillation` times that with the teacher's answers, at temperature 1; the
-    teacher answers once a step and learns nothing. The metrics are means over the subnets: train_loss and
-    train_accuracy by the labels, soft_loss by the teacher's answers.
+    most, number: how many there are, and how many of them learn in a state, at least 1; None for all. All are taken at
+        the same weights, on the same training batch and at the same resolution, that of the first. As in the published
+        code, gradients are added up and not divided by the number of subnets.
+    distillation: a subnet's loss is its cross-entropy with the labels and so many times that with the teacher's
+        answers, at temperature 1; the teacher answers once a step and learns nothing.
+    The metrics are means over the subnets: train_loss and train_accuracy by the labels, soft_loss by the answers.
     """
 
     def update(key, state, batches):
-        batch = batches.train
-        gates = draw_subnets(sampler, number, key, state.visible, state.step)
-        if RESOLUTION in gates:
-            own_sizes = gates[RESOLUTION]
-            gates = {**gates, RESOLUTION: jnp.broadcast_to(own_sizes[:1], own_sizes.shape)}
+        batch, count = batches.train, jnp.asarray(most) if number is None else number(state)
+        gates = _of_one_size(draw_subnets(sampler, most, key, state.visible, state.step))
         answers = None
         if teacher is not None:
-            first = jax.tree.map(lambda leaf: leaf[0], gates)
-            answers = jax.nn.softmax(jax.lax.stop_gradient(teacher(state, batch, first)))
+            answers = jax.nn.softmax(jax.lax.stop_gradient(teacher(state, batch, _subnet(gates, 0))))
 
         def loss(params: Params, own: Gates) -> tuple[Array, Metrics]:
             logits = network.apply(params, own, batch.images, batch.noise)
@@ -106,15 +104,30 @@ def learn_subnets(
                 value = value + distillation * metrics["soft_loss"]
             return value, metrics
 
-        def add(total, own):
-            gradient, metrics = jax.grad(loss, has_aux=True)(state.params, own)
-            return jax.tree.map(jnp.add, total, gradient), metrics
+        def add(one: Array, total: tuple[Params, Metrics]) -> tuple[Params, Metrics]:
+            found = jax.grad(loss, has_aux=True)(state.params, _subnet(gates, one))
+            return jax.tree.map(jnp.add, total, found)
 
-        nothing = jax.tree.map(jnp.zeros_like, state.params)
-        gradient, metrics = jax.lax.scan(add, nothing, gates)
-        return _stepped(state, optimizer, mean(gradient), network, gates), jax.tree.map(jnp.mean, metrics)
+        names = ("train_loss", "train_accuracy", *(() if answers is None else ("soft_loss",)))
+        nothing = jax.tree.map(jnp.zeros_like, state.params), dict.fromkeys(names, jnp.zeros(()))
+        gradient, metrics = jax.lax.fori_loop(0, count, add, nothing)
+        learns = jnp.arange(most) < count
+        state = _stepped(state, optimizer, mean(gradient), network, gates, learns)
+        return state, {name: value / count for name, value in metrics.items()}
 
     return update
+
+
+def _subnet(gates: Gates, number: Array | int) -> Gates:
+    return {part: values[number] for part, values in gates.items()}
+
+
+def _of_one_size(gates: Gates) -> Gates:
+    """Gates {part: [subnets, choices, options]}, all with the resolution of the first subnet."""
+    if RESOLUTION not in gates:
+        return gates
+    sizes = gates[RESOLUTION]
+    return {**gates, RESOLUTION: jnp.broadcast_to(sizes[:1], sizes.shape)}
 
 
 def learn_sandwich(
@@ -157,7 +170,9 @@ def learn_sandwich(
         begin = nothing, jax.nn.one_hot(batch.labels, answer.shape[-1], dtype=answer.dtype)
         (gradient, _), metrics = jax.lax.scan(add, begin, (jnp.arange(number + 2) == 0, gates))
         metrics["soft_loss"] = metrics["soft_loss"][1:]
-        return _stepped(state, optimizer, mean(gradient), network, gates), jax.tree.map(jnp.mean, metrics)
+        return _stepped(state, optimizer, mean(gradient), network, gates, jnp.ones(number + 2, bool)), jax.tree.map(
+            jnp.mean, metrics
+        )
 
     return update
 
@@ -177,8 +192,16 @@ def _stepped(
     gradient: Params,
     network: Network,
     gates: Gates,
+    learns: Array,
 ) -> SearchState:
-    """The state after a step of the weights; the optimizer is told of those that took part in any of the subnets."""
-    active = jax.tree.map(lambda leaf: jnp.any(leaf, axis=0), jax.vmap(network.active)(gates))
+    """The state after a step of the weights; the optimizer is told of those that took part in any subnet that learns.
+
+    gates: {part: [subnets, choices, options]}; learns: bool [subnets].
+    """
+
+    def in_any(runs: Array) -> Array:
+        return jnp.any(runs & learns.reshape(-1, *[1] * (runs.ndim - 1)), axis=0)
+
+    active = jax.tree.map(in_any, jax.vmap(network.active)(gates))
     changes, weights_state = optimizer.update(gradient, state.weights_state, state.params, active=active)
     return state._replace(params=optax.apply_updates(state.params, changes), weights_state=weights_state)

@@ -126,6 +126,7 @@ def search_task(
         ended=(lambda state: state.watch.stopped >= 0) if limits.any else None,
         checked=checked,
         fault=fault,
+        room=stage.room,
     )
 
 

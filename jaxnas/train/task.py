@@ -31,6 +31,8 @@ class Task(NamedTuple):
         device; None where they do. What a step is fed is a function of its number, so that resuming is exact.
     checked: learner -> what of it has to stay finite. fault: (the learner of one seed, when that or a metric did not)
         -> what is not finite and what to try instead, for people.
+    room: rows of the history, if there are more than epochs, so that tasks which are alike but for their epochs have
+        the same program.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Task(NamedTuple):
     feed: Callable[[int], Iterator[PyTree]] | None = None
     checked: Callable[[PyTree], PyTree] = lambda learner: learner
     fault: Callable[[PyTree], tuple[str, str]] = lambda learner: LOSS
+    room: int = 0
 
     @property
     def steps(self) -> int:
@@ -59,7 +62,7 @@ class RunState(NamedTuple):
 
     step: int32, steps done. key: the run's key; the randomness of a step is a function of (key, step).
     sums: the step metrics summed since the epoch began (`Averaged` ones with their weight).
-    history: {name: [epochs, ...]}, a row for every epoch.
+    history: {name: [epochs, ...]}, a row for every epoch, and zeros where a task has room for more.
     failed: int32, the first step after which metrics or learner were not finite, -1 as long as there is none.
     """
 
@@ -87,7 +90,8 @@ def rehearse(task: Task, data: PyTree, before: PyTree = ()) -> Any:
     learner, metrics, row = task.devices.eval_shape(one_epoch, key, data, before)
     one_row = jax.eval_shape(lambda metrics, row: {**_means(metrics, 1), **row}, metrics, row)
     history: Any = {
-        name: jax.ShapeDtypeStruct((task.epochs, *leaf.shape), leaf.dtype) for name, leaf in one_row.items()
+        name: jax.ShapeDtypeStruct((max(task.epochs, task.room), *leaf.shape), leaf.dtype)
+        for name, leaf in one_row.items()
     }
     integer: Any = jax.ShapeDtypeStruct((), jnp.int32)
     run_key: Any = jax.ShapeDtypeStruct(key.shape, key.dtype)

@@ -190,6 +190,17 @@ def test_channels_are_sorted_before_each_stage_of_the_width(states):
         np.testing.assert_array_equal(states[name].params["trained"], expected)
 
 
+def test_one_program_serves_all_stages_with_a_teacher(stages, states):
+    """Their steps are the same program, whatever they allow and at whatever rate, and their histories have one size."""
+    programs = {
+        jax.jit(stages[name].method.step).lower(jax.random.key(0), state, batches()).as_text()
+        for name, state in states.items()
+        if name != "largest"
+    }
+    assert len(programs) == 1
+    assert {stages[name].room for name in STAGES} == {max(epochs for *_, epochs in STAGES.values())}
+
+
 RATES = {"largest": 0.1, "kernel": 0.3, "depth_1": 0.02, "depth_2": 0.04, "width_1": 0.05, "width_2": 0.06}
 SUBNETS = {"largest": 1, "kernel": 1, "depth_1": 2, "depth_2": 2, "width_1": 4, "width_2": 4}
 
@@ -318,7 +329,5 @@ def test_settings_that_do_not_fit_are_told(setup, settings, message):
 )
 def test_options_have_to_be_nested(method, settings):
     blocks = product_space("blocks", {"blocks": ("a", "b")}, {"blocks": 2})
-    with pytest.raises(
-        UserError, match="'blocks' has no kernels and expansions that are parts of larger ones"
-    ):
+    with pytest.raises(UserError, match="'blocks' has no kernels and expansions that are parts of larger ones"):
         make(method, Setup(blocks, lambda paths=None: NETWORK, 3, 2), **settings)

@@ -68,6 +68,12 @@ def test_an_entropy_that_falls_late_or_was_never_there_is_no_collapse():
     assert cautions(record(entropy__normal=np.zeros((8, 4)))) == ()
 
 
+def test_a_choice_that_a_later_stage_opens_has_not_collapsed_before():
+    opened = np.full((8, 4), ENTROPY)
+    opened[:4] = 0
+    assert cautions(record(entropy__normal=opened)) == ()
+
+
 def test_few_choices_may_agree():
     architecture = np.tile([3, 3, 3, 0, 0, 0, 0, 0], (8, 1))  # three edges are there
     assert cautions(record(dominant__normal=rising(1.0), architecture__normal=architecture)) == ()

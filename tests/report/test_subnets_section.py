@@ -1,5 +1,7 @@
 """What the report says of nested networks trained together."""
 
+import re
+
 import numpy as np
 import pytest
 from fake_record import make_record
@@ -43,6 +45,12 @@ def test_its_colours_follow_the_theme(record):
     section = subnets(with_accuracies(record, *NAMES))
     for ink in (ACCENT, CURVE_INKS[1], CURVE_INKS[2]):
         assert f"var({VARIABLES[ink]})" in section and ink not in section
+
+
+def test_the_page_defines_every_colour_that_its_figures_use(record):
+    page = render(with_accuracies(record, *NAMES))
+    used, defined = (set(re.findall(pattern, page)) for pattern in (r"var\((--[\w-]+)\)", r"(--[\w-]+):"))
+    assert {"--accent", "--curve-1", "--curve-2"} <= used <= defined
 
 
 def test_what_was_not_judged_is_left_out(record):
