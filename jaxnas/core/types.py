@@ -108,6 +108,10 @@ class Network(NamedTuple):
         took part under these gates (all true where the whole mixture runs).
     importance: params -> {part: [choices, options]}, the squared norm of the weights that an option adds to the one
         before it; None where options do not share weights (see `networks.superkernel_supernet`).
+    reorder: (params, {part: bool [choices, options]}) -> params of the same function, whose channels are sorted so that
+        narrower options take the more important ones; the options given keep theirs. None where none are nested.
+    extract: (params, architecture) -> {"params", "batch_stats"} of the family's stand-alone network of a concrete
+        architecture, with these weights; its statistics have to be calibrated. None where there are no such weights.
     """
 
     init: Callable[[Key], Params]

@@ -4,6 +4,7 @@ For gates that are the probabilities of independent choices the value is the exp
 Han 2019) and FBNet (Wu et al. 2019) use it; for one-hot gates it is the cost of that architecture.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -158,9 +159,13 @@ def exact_figure(family: Family, images: Images, architecture: Architecture, fig
     return figure(exact_cost(family, images, architecture), UNQUANTIZED) + round(values - unquantized)
 
 
+# Every figure of a space asks for the same pieces again.
+_piece_cost = functools.lru_cache(maxsize=4096)(network_cost)
+
+
 def _tables(terms: Sequence[Term], figure: Figure) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The tables of a figure, and what they would be if nothing were quantised."""
-    costs = {name: network_cost(piece.module, piece.input_shape) for name, piece in components(terms).items()}
+    costs = {name: _piece_cost(piece.module, piece.input_shape) for name, piece in components(terms).items()}
     return (
         tabulate(terms, lambda piece: figure(costs[piece.name], piece.bits)),
         tabulate(terms, lambda piece: figure(costs[piece.name], UNQUANTIZED)),

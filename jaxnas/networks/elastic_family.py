@@ -9,7 +9,7 @@ from jaxnas.core.types import Architecture
 from jaxnas.networks.chain_operations import NormalizedConvolution
 from jaxnas.networks.elastic_supernet import elastic_supernet
 from jaxnas.networks.family import Component, Family, Images, Term
-from jaxnas.networks.mobilenet_v3 import ElasticBlock, MobileNetV3, first_block
+from jaxnas.networks.mobilenet_v3 import SMOOTH, ElasticBlock, MobileNetV3, first_block
 from jaxnas.spaces.elastic import (
     DEPTH,
     EXPANSION,
@@ -22,6 +22,7 @@ from jaxnas.spaces.elastic import (
     elastic_space,
     hidden_options,
     map_sizes,
+    squeezed_channels,
 )
 
 Pieces = tuple[Component, ...]
@@ -47,7 +48,7 @@ def elastic(
 ) -> Family:
     """All parts of one largest network; settings and errors: see `spaces.elastic.elastic_plan`.
 
-    Images of any size are resized to the resolution, larger or smaller.
+    Images of any size are resized to the resolution, larger or smaller; those that are not square become so.
     """
     plan = elastic_plan(
         stem=stem,
@@ -113,7 +114,8 @@ def _block_term(plan: Elastic, number: int) -> Term:
             return ()
         hidden, size = counts[expansion], sizes[resolution]
         block = ElasticBlock(plan, number, plan.kernels[kernel], hidden, None)
-        about = f"{layer.activation}{' se' if layer.squeeze else ''} s{layer.stride}"
+        squeeze = f" se{squeezed_channels(plan, hidden)}" if layer.squeeze else ""
+        about = f"{layer.activation}{squeeze} s{layer.stride}"
         name = f"block_k{plan.kernels[kernel]}_h{hidden} {layer.channels_in}x{size}x{size} c{layer.channels} {about}"
         return (Component(name, block, (size, size, layer.channels_in)),)
 
@@ -125,7 +127,7 @@ def _block_term(plan: Elastic, number: int) -> Term:
 
 def _stem(plan: Elastic, images: Images, size: int) -> Pieces:
     """The stem and, if there is one, the fixed block after it."""
-    convolution = NormalizedConvolution(plan.stem, 3, plan.stem_stride, "hard_swish", None)
+    convolution = NormalizedConvolution(plan.stem, 3, plan.stem_stride, SMOOTH, None)
     name = f"stem {images.channels}x{size}x{size} c{plan.stem} s{plan.stem_stride}"
     found = (Component(name, convolution, (size, size, images.channels)),)
     if not plan.first:
@@ -140,7 +142,7 @@ def _stem(plan: Elastic, images: Images, size: int) -> Pieces:
 def _final_term(plan: Elastic) -> Term:
     """The 1×1 convolution after the last stage."""
     channels = plan.layers[-1].channels
-    convolution = NormalizedConvolution(plan.final, 1, 1, "hard_swish", None)
+    convolution = NormalizedConvolution(plan.final, 1, 1, SMOOTH, None)
 
     def pieces(resolution: int) -> Pieces:
         size = map_sizes(plan, resolution)[-1]

@@ -122,6 +122,7 @@ def _drawn(plan: Elastic, key: Key, leading: tuple[int, ...] = (), without: tupl
 
 
 def _all_active(init: Callable[[Key], Params]) -> Callable[[Gates], PyTree]:
+    """Everything takes part: what is nested is one network, and decays as a whole, as in Once-for-All's code."""
     return lambda gates: jax.tree.map(lambda leaf: jnp.asarray(True), jax.eval_shape(init, jax.random.key(0)))
 
 

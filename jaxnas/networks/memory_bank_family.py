@@ -21,6 +21,7 @@ from jaxnas.spaces.memory_banks import (
     memory_banks_space,
     operation_names,
 )
+from jaxnas.spaces.rising import check_whole
 
 
 def memory_banks(
@@ -42,6 +43,8 @@ def memory_banks(
     hypernetwork_hidden, hypernetwork_depth: of what writes the supernet's weights, see `networks.hypernetwork`.
     Also raises UserError for images that cannot be halved between the blocks.
     """
+    for name, value in (("hypernetwork_hidden", hypernetwork_hidden), ("hypernetwork_depth", hypernetwork_depth)):
+        check_whole(name, value, 1)
     plan = memory_banks_plan(
         banks=banks,
         filled=filled,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Architecture, Array, Space
 from jaxnas.spaces.product import option_names, product_space
-from jaxnas.spaces.rising import check_rising, is_number, is_whole
+from jaxnas.spaces.rising import check_list, check_rising, check_whole, is_number, is_whole
 
 KERNEL, EXPANSION, DEPTH, RESOLUTION = "kernel", "expansion", "depth", "resolution"
 REDUCTION = 4  # hidden channels for each channel between the two layers of a squeeze-and-excitation
@@ -102,11 +102,11 @@ def elastic_plan(
 
     The other settings are the fields of `Elastic`. Raises UserError for settings that are not whole numbers or too
     small, for other strides than 1 and 2, for lengths that differ, for options that are no such numbers or do not rise,
-    for two expansions that give the same channels, and for resolutions that the strides shrink to less than one pixel.
+    for two expansions that give the same channels, and for resolutions smaller than the product of the strides.
     """
     for name, value, least in (("stem", stem, 1), ("first", first, 0), ("final", final, 1), ("head", head, 1)):
-        _check_whole(name, value, least)
-    _check_whole("divisor", divisor, 1)
+        check_whole(name, value, least)
+    check_whole("divisor", divisor, 1)
     _check_stages(widths, strides, squeeze, hard_swish, stem_stride)
     check_rising("kernels", kernels, "odd whole numbers", lambda one: is_whole(one) and one % 2 == 1, (3, 5))
     check_rising("expansions", expansions, "numbers above 0", lambda one: is_number(one) and one > 0, (3, 6))
@@ -140,11 +140,6 @@ def elastic_plan(
     return plan
 
 
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is {value!r}, but has to be a whole number of at least {least}.")
-
-
 def _check_stages(
     widths: Sequence[int],
     strides: Sequence[int],
@@ -153,13 +148,19 @@ def _check_stages(
     stem_stride: int,
 ) -> None:
     lengths = {"widths": widths, "strides": strides, "squeeze": squeeze, "hard_swish": hard_swish}
+    for name, of in lengths.items():
+        check_list(name, of, (24, 40) if name == "widths" else (1, 2) if name == "strides" else (False, True))
     if not widths or len({len(of) for of in lengths.values()}) > 1:
         told = ", ".join(f"{name} {len(of)}" for name, of in lengths.items())
         raise UserError(f"widths, strides, squeeze and hard_swish have one entry for each stage, but here {told}.")
     for number, width in enumerate(widths):
-        _check_whole(f"widths[{number}]", width, 1)
+        check_whole(f"widths[{number}]", width, 1)
+    for name in ("squeeze", "hard_swish"):
+        for number, flag in enumerate(lengths[name]):
+            if not isinstance(flag, bool):
+                raise UserError(f"{name}[{number}] is {flag!r}, but has to be True or False.")
     for name, stride in (("stem_stride", stem_stride), *((f"strides[{n}]", one) for n, one in enumerate(strides))):
-        if stride not in (1, 2):
+        if not is_whole(stride) or stride > 2:
             raise UserError(f"{name} is {stride!r}, but has to be 1 or 2.")
 
 
@@ -177,8 +178,8 @@ def _check_resolutions(plan: Elastic) -> None:
     least = math.prod((plan.stem_stride, *(layer.stride for layer in plan.layers)))
     if plan.resolutions[0] < least:
         raise UserError(
-            f"resolutions begin with {plan.resolutions[0]}, but the strides shrink images {least} times; take at least "
-            f"{least}, or fewer strides of 2."
+            f"resolutions begin with {plan.resolutions[0]} pixels, but the strides shrink images by a factor of "
+            f"{least}; take at least {least}, or fewer strides of 2."
         )
 
 

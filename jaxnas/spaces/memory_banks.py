@@ -19,7 +19,7 @@ import numpy as np
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Architecture, Space
 from jaxnas.spaces.product import option_names, options_to_numbers, product_space
-from jaxnas.spaces.rising import check_rising, is_number, is_whole
+from jaxnas.spaces.rising import check_list, check_rising, check_whole, is_number, is_whole
 
 READS, WRITES, KERNEL, DILATION, WIDTH = "reads", "writes", "kernel", "dilation", "width"
 MOST_BANKS = 8  # 255 subsets
@@ -92,14 +92,14 @@ def memory_banks_plan(
     hidden channels.
     """
     for name, value in (("banks", banks), ("filled", filled), ("depth", depth), ("bottleneck", bottleneck)):
-        if not is_whole(value):
-            raise UserError(f"{name} is {value!r}, but has to be a whole number of at least 1.")
+        check_whole(name, value, 1)
     if banks > MOST_BANKS:
         raise UserError(
             f"banks is {banks}, but a choice has an option for each set of banks; take at most {MOST_BANKS}."
         )
     if filled > banks:
         raise UserError(f"filled is {filled}, but a block has {banks} banks; take at most {banks}.")
+    check_list("bank_channels", bank_channels, (16, 32))
     if not bank_channels or not all(is_whole(channels) for channels in bank_channels):
         raise UserError(
             f"bank_channels has to hold a whole number above 0 for each block, as in (16, 32), not {bank_channels!r}."

@@ -53,6 +53,8 @@ def product_space(
 
 def option_names(part: str, options: Sequence[str], allowed: np.ndarray, architecture: Architecture) -> tuple[str, ...]:
     """The names of a part's chosen options; raises UserError where the numbers do not fit or are not allowed."""
+    if part not in architecture:
+        raise UserError(f"the architecture has no {part}, but only {', '.join(architecture)}.")
     numbers = np.asarray(architecture[part])
     choices = len(allowed)
     if numbers.shape != (choices,) or not np.issubdtype(numbers.dtype, np.integer):
@@ -76,7 +78,9 @@ def checked_option(part: str, row: int, option: str, options: Sequence[str], all
 def options_to_numbers(part: str, names: Sequence[str], options: Sequence[str], allowed: np.ndarray) -> np.ndarray:
     """The inverse of `option_names`: int32 [choices]. Raises UserError for another length and for unknown options."""
     if len(names) != len(allowed):
-        raise UserError(f"{part} has {len(names)} choices, but this space has {len(allowed)}.")
+        raise UserError(
+            f"{part} has {len(names)} choices, but this space has {len(allowed)}; the architecture is of another space."
+        )
     checked = (checked_option(part, row, name, options, allowed) for row, name in enumerate(names))
     return np.asarray([options.index(name) for name in checked], np.int32)
 
@@ -90,6 +94,8 @@ def _write(
 
 
 def _parse(options: Mapping[str, tuple[str, ...]], allowed: Mapping[str, np.ndarray], text: str) -> Architecture:
+    if not isinstance(text, str):
+        raise UserError(f"an architecture is written as text, such as {next(iter(options))}:option+..., not {text!r}.")
     parts = [piece.partition(":") for piece in text.strip().split(";")]
     if [part for part, _, _ in parts] != list(options):
         form = ";".join(f"{part}:option+..." for part in options)

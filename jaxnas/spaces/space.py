@@ -70,14 +70,19 @@ def mutate(
 ) -> Architecture:
     """Gives each choice another option with probability `rate`, uniformly among its other options.
 
-    always: whether one choice, drawn uniformly, mutates where none would.
+    always: whether one choice that decides something, drawn uniformly, mutates where none would.
     Where the space then has to repair the result (a node of a cell keeps two edges), mutated choices take precedence
     over those that were not mutated. A mutated choice never keeps its option unless the space leaves it no other.
     """
 
     drawn = _noise(space, key)
     if always:
-        least = jnp.min(jnp.concatenate([luck for _, luck in drawn.values()]))
+        lucks = {part: luck for part, (_, luck) in drawn.items()}
+        if space.relevant is not None:  # a change of what decides nothing would be none
+            lucks = {
+                part: jnp.where(matters, lucks[part], 1.0) for part, matters in space.relevant(architecture).items()
+            }
+        least = jnp.min(jnp.concatenate([*lucks.values()]))
         rate = jnp.maximum(rate, least + RESOLUTION)
 
     def perturbed(part: str, noise: Array, luck: Array) -> Array:

@@ -35,6 +35,7 @@ FAMILY_ROWS = {
     "proxylessnas": ("proxylessnas", IMAGES, settings(spaces.PROXYLESSNAS_8)),
     "fbnet": ("fbnet", IMAGES, settings(spaces.FBNET_8)),
     "mnasnet": ("mnasnet", IMAGES, settings(spaces.MNASNET_8)),
+    "elastic": ("elastic", IMAGES, settings(spaces.ELASTIC_8)),
     "memory_banks": ("memory_banks", IMAGES, settings(spaces.MEMORY_BANKS_8)),
 }
 

@@ -222,7 +222,7 @@ def test_padding_examples_change_nothing():
 
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_active_weights_are_those_that_an_architecture_has(sharing):
-    """Others have no gradient; with paths they are marked, with the other sharings masks hide them."""
+    """With paths, others are marked and have no gradient; what is nested is one network, which is marked as a whole."""
     with jax.enable_x64(True):
         plan, space, network = make("small", sharing)
         gates = one_hot(space, 1)

@@ -19,7 +19,7 @@ from jaxnas.spaces.elastic import (
     running,
     squeezed_channels,
 )
-from jaxnas.spaces.space import features, random
+from jaxnas.spaces.space import features, mutate, random
 
 SETTINGS = {
     "stem": 4,
@@ -45,6 +45,14 @@ def plan_with(**changes):
 
 PLAN = plan_with()
 SPACE = elastic_space(PLAN)
+
+
+def test_a_mutation_that_has_to_be_one_changes_what_decides_something():
+    """From the smallest architecture on, most of whose kernels and expansions are of blocks that it does not have."""
+    smallest = {part: jax.numpy.zeros(choices, int) for part, (choices, _) in SPACE.shapes.items()}
+    keys = jax.random.split(jax.random.key(0), 64)
+    changed = jax.vmap(lambda key: features(SPACE, mutate(SPACE, key, smallest, 1e-6, always=True)))(keys)
+    assert np.all(np.any(changed != features(SPACE, smallest), axis=1))
 
 
 def test_layers():
@@ -165,7 +173,11 @@ def test_features_are_equal_exactly_where_the_networks_are():
         ({"expansions": (1, 1.05)}, "the expansions of stage 1 block 1 round to 6, 6 hidden channels"),
         ({"depths": ()}, "depths has to hold whole numbers above 0 that rise"),
         ({"resolutions": (8, 7)}, "resolutions has to hold whole numbers above 0 that rise"),
-        ({"resolutions": (3, 8)}, "resolutions begin with 3, but the strides shrink images 4 times; take at least 4"),
+        ({"resolutions": (3, 8)}, "resolutions begin with 3 pixels, but .* by a factor of 4; take at least 4"),
+        ({"resolutions": 8}, r"resolutions has to be a tuple, such as \(24, 32\), not 8"),
+        ({"strides": (2.0, 1)}, r"strides\[0\] is 2.0, but has to be 1 or 2"),
+        ({"strides": None}, r"strides has to be a tuple, such as \(1, 2\), not None"),
+        ({"squeeze": ("False", True)}, r"squeeze\[0\] is 'False', but has to be True or False"),
     ],
 )
 def test_mistaken_settings(changes, message):
@@ -177,9 +189,10 @@ def test_mistaken_settings(changes, message):
     ("changes", "message"),
     [
         ({"kernel": np.zeros(5, np.int32)}, "kernel of the architecture has to be 6 integers"),
+        ({"depth": None}, "the architecture has no depth, but only kernel, expansion, resolution"),
         ({"depth": np.array([0, 2])}, "depth of the architecture has to hold option numbers from 0 to 1"),
     ],
 )
 def test_an_architecture_of_another_space_is_a_mistake(changes, message):
     with pytest.raises(UserError, match=message):
-        concrete(PLAN, {**SPACE.parse(TEXT), **changes})
+        concrete(PLAN, {part: of for part, of in {**SPACE.parse(TEXT), **changes}.items() if of is not None})
