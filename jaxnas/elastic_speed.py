@@ -16,6 +16,7 @@ from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Family, Images
 from jaxnas.search.objectives import cross_entropy
 from jaxnas.search.predictor import predict, untrained
+from jaxnas.search.subnets import named_subnets
 from jaxnas.spaces.space import encode, random
 from jaxnas.strategies.strategy import Problem
 
@@ -32,7 +33,7 @@ def elastic_suite(space: dict[str, Any], batch_size: int) -> dict[str, Any]:
     """
     images = Images(SIZE, SIZE, 3, CLASSES)
     family = FAMILIES[space["name"]](images, **{name: value for name, value in space.items() if name != "name"})
-    ends = {name: _end(family, largest=name == "largest") for name in ("largest", "smallest")}
+    ends = {name: one for name, one in named_subnets(family.space).items() if name != "middle"}
     batch = jax.random.normal(jax.random.key(0), (batch_size, *images.shape)), jnp.arange(batch_size) % CLASSES
     network = family.supernet(paths=1)
     params = jax.jit(network.init)(jax.random.key(1))
@@ -55,14 +56,6 @@ def elastic_suite(space: dict[str, Any], batch_size: int) -> dict[str, Any]:
         "switches": len(switches),
         "switch": max(switches) / times["largest"],
         "candidates_per_second": candidates_per_second(family),
-    }
-
-
-def _end(family: Family, *, largest: bool) -> Architecture:
-    """The largest or the smallest architecture: the last or the first option of every choice."""
-    return {
-        part: jnp.full(choices, options - 1 if largest else 0, jnp.int32)
-        for part, (choices, options) in family.space.shapes.items()
     }
 
 

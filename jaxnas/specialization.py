@@ -30,11 +30,12 @@ from jaxnas.layers.backend import compiler_options
 from jaxnas.limits import Config
 from jaxnas.methods.predicted import evolve
 from jaxnas.report.specialization import SpecializationRecord, write_specialization
-from jaxnas.search.predictor import Predictor, agreement, predict
+from jaxnas.search.predictor import HeldOut, Predictor, agreement, predict
 from jaxnas.spaces.space import encode
 from jaxnas.specialization_plan import Request, SpecializationPlan, specialization_plan
 from jaxnas.strategies.drawing import pick
 from jaxnas.strategies.pareto import front
+from jaxnas.strategies.seen import remembered
 from jaxnas.strategies.strategy import Problem, Strategy
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.workdir import Workdir, begin, prepare, read_json, write_json
@@ -119,12 +120,17 @@ def _run(session: Session) -> Mapping[str, Any]:
 
 
 def _quality(made: SpecializationPlan) -> dict[str, Any]:
-    """How the predictor agrees with what it was not trained on."""
-    predicted, measured, counts = (np.asarray(values) for values in made.predictor.held_out)
+    """How the predictor agrees with what it was not trained on: held out, or all of this search if it is another's."""
+    unseen = made.predictor.held_out
+    if made.predictor is not made.found.known:
+        seen = made.found.known.seen
+        architectures, known = remembered(made.space, seen)
+        unseen = HeldOut(predict(made.predictor.predictor, made.space, architectures), seen.accuracy, known)
+    predicted, measured, counts = (np.asarray(values) for values in unseen)
     return {
         "measured": int(made.predictor.seen.stored),
         "held_out": {"predicted": predicted[counts].tolist(), "measured": measured[counts].tolist()},
-        **{name: float(value) for name, value in agreement(*made.predictor.held_out)._asdict().items()},
+        **{name: float(value) for name, value in agreement(*unseen)._asdict().items()},
     }
 
 

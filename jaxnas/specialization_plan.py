@@ -104,12 +104,12 @@ def specialization_plan(config: Config) -> SpecializationPlan:
     _check_requests(config)
     found = finished_search(config.search, config.data.path)
     made = found.made
-    values["search_sha256"] = _digest(Path(config.search).expanduser() / "result.json")
+    values["search_sha256"] = _fingerprint(found)
     known = found.known
     if config.predictor:
         other = finished_search(config.predictor, config.data.path)
         check_same_space(other.made.space, made.space)
-        known, values["predictor_sha256"] = other.known, _digest(Path(config.predictor).expanduser() / "result.json")
+        known, values["predictor_sha256"] = other.known, _fingerprint(other)
     network = made.family.supernet(paths=1)
     if network.extract is None:
         raise UserError(
@@ -118,7 +118,9 @@ def specialization_plan(config: Config) -> SpecializationPlan:
         )
     images = Images(*made.dataset.x_train.shape[1:], classes=len(made.dataset.class_names))
     requests = _requests(config, found, images)
-    values["tables"] = {label: _digest(Path(of.table)) for label, of in config.requests.items() if of.table}
+    values["tables"] = {
+        label: _digest(Path(of.table).expanduser()) for label, of in config.requests.items() if of.table
+    }
     of_cost = {(one.name, config.requests[label].table): one for label, one in reversed(requests.items())}
     batch_size = min(made.config["batch_size"], config.calibration)
     calibration = _calibration(config, made)[: config.calibration // batch_size * batch_size]
@@ -179,6 +181,15 @@ def _without_digest(value: Any) -> Any:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _fingerprint(found: Found) -> str:
+    """SHA-256 of what answers depend on: the space, the data, the weights, and what the search knows."""
+    config = found.made.config
+    digest = hashlib.sha256(json.dumps([config["space"], config["supernet"], config["data"]["sha256"]]).encode())
+    for leaf in jax.tree.leaves((found.state.params, found.known)):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _calibration(config: Config, made: Plan) -> np.ndarray:

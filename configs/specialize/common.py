@@ -17,7 +17,9 @@ def specialization(search: str, requests: Mapping[str, Mapping[str, Any]]) -> Co
             "search": search,
             "predictor": "",  # the workdir of another search of the same space, whose predictor is asked instead
             "seed": 0,
-            "requests": {label: {"table": "", **request} for label, request in requests.items()},
+            "requests": {
+                label: {"table": "", **request, "limit": float(request["limit"])} for label, request in requests.items()
+            },
             "evolution": {
                 "rounds": 500,
                 "population": 100,

@@ -104,7 +104,7 @@ def joint(
 
     subnets: uniform ones that are trained in a step, at one resolution. distillation: the weight of the answers of the
         largest network as it is in that step; 0: none. calibrate: see `once_for_all`.
-    Raises UserError for a space without nested options.
+    Raises UserError for a space without kernels and expansions.
     """
     network, optimizer = _nested(setup), weights.optimizer(setup.steps, paths=True)
     teacher = largest_teacher(setup.space, network, lambda state: state.params) if distillation else None
@@ -127,7 +127,8 @@ def sandwich(
     """The sandwich rule with distillation in place (Yu & Huang 2019; BigNAS, Yu et al. 2020).
 
     Every step trains the largest network, the smallest, and so many uniform `subnets`; see
-    `search.subnets.learn_sandwich`. calibrate: see `once_for_all`. Raises UserError for a space without nested options.
+    `search.subnets.learn_sandwich`. calibrate: see `once_for_all`. Raises UserError for a space without kernels and
+    expansions.
     """
     network, optimizer = _nested(setup), weights.optimizer(setup.steps, paths=True)
     sampler = uniform_paths(setup.space)

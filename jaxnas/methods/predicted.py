@@ -42,6 +42,7 @@ from jaxnas.strategies.strategy import (
 # As published, but for the training of the predictor, of which the paper tells only the layers.
 PUBLISHED = Fitting((400, 400, 400), steps=5000, batch=256, learning_rate=1e-3, weight_decay=1e-3, held_out=0.2)
 LEAST_HELD_OUT = 2  # pairs, which is the fewest that have an order
+LEAST_TRAINED = 2  # architectures that a predictor learns from, which is the fewest that differ
 
 
 class Prediction(NamedTuple):
@@ -125,7 +126,7 @@ def prediction_stages(setup: Setup, prediction: Prediction, calibrate: int) -> t
     decide = decision_stage(setup, strategy, 1, calibrate, name="evolve", begin=begin)
 
     def metrics(state: SearchState) -> Metrics:
-        return strategy.metrics(state.memory.strategy)
+        return {**decide.method.metrics(state), **strategy.metrics(state.memory.strategy)}
 
     return measure, decide._replace(method=decide.method._replace(metrics=metrics))
 
@@ -135,6 +136,12 @@ def _check(space: Space, prediction: Prediction) -> None:
         raise UserError(
             f"method.measured is {prediction.measured}, but the space {space.name!r} has {space.size} architectures; "
             f"take at most {space.size}."
+        )
+    trained = prediction.measured - int(prediction.held_out * prediction.measured)
+    if trained < LEAST_TRAINED:
+        raise UserError(
+            f"method.held_out is {prediction.held_out} of the {prediction.measured} that are measured, which leaves "
+            f"{trained} to learn from, but a predictor needs at least {LEAST_TRAINED}; hold out fewer, such as 0.2."
         )
     if int(prediction.held_out * prediction.measured) < LEAST_HELD_OUT:
         least = math.ceil(LEAST_HELD_OUT / prediction.held_out)

@@ -25,10 +25,15 @@ def encode(space: Space, architecture: Architecture) -> Gates:
 
 def features(space: Space, architecture: Architecture) -> Array:
     """All one-hot rows one after another, float32 [features], zeros where a choice decides nothing."""
-    rows = encode(space, architecture)
-    if space.relevant is not None:
-        rows = {part: rows[part] * matters[:, None] for part, matters in space.relevant(architecture).items()}
-    return jnp.concatenate([rows[part].ravel() for part in space.shapes])
+    matters = _relevant(space, architecture)
+    return jnp.concatenate([(of * matters[part][:, None]).ravel() for part, of in encode(space, architecture).items()])
+
+
+def _relevant(space: Space, architecture: Architecture) -> Mapping[str, Array]:
+    """Which choices decide anything, {part: bool [choices]}."""
+    if space.relevant is None:
+        return {part: jnp.ones(choices, bool) for part, (choices, _) in space.shapes.items()}
+    return space.relevant(architecture)
 
 
 def random(space: Space, key: Key) -> Architecture:
@@ -73,23 +78,20 @@ def mutate(
     always: whether one choice that decides something, drawn uniformly, mutates where none would.
     Where the space then has to repair the result (a node of a cell keeps two edges), mutated choices take precedence
     over those that were not mutated. A mutated choice never keeps its option unless the space leaves it no other.
+    Choices that decided nothing are drawn anew: they may decide something now, as those of a block that was not there.
     """
 
-    drawn = _noise(space, key)
-    if always:
-        lucks = {part: luck for part, (_, luck) in drawn.items()}
-        if space.relevant is not None:  # a change of what decides nothing would be none
-            lucks = {
-                part: jnp.where(matters, lucks[part], 1.0) for part, matters in space.relevant(architecture).items()
-            }
-        least = jnp.min(jnp.concatenate([*lucks.values()]))
-        rate = jnp.maximum(rate, least + RESOLUTION)
+    drawn, matters = _noise(space, key), _relevant(space, architecture)
+    if always:  # a change of what decides nothing would be none
+        lucks = [jnp.where(matters[part], luck, 1.0) for part, (_, luck) in drawn.items()]
+        rate = jnp.maximum(rate, jnp.min(jnp.concatenate(lucks)) + RESOLUTION)
 
     def perturbed(part: str, noise: Array, luck: Array) -> Array:
         current = encode(space, architecture)[part]
         without = jnp.where((current > 0) | ~space.allowed[part], RULED_OUT, noise)
         chosen = without == jnp.max(without, axis=-1, keepdims=True)
-        return jnp.where((luck < rate)[:, None], without + PREFERRED * chosen, noise + HELD * current)
+        scores = jnp.where((luck < rate)[:, None], without + PREFERRED * chosen, noise + HELD * current)
+        return jnp.where(matters[part][:, None], scores, noise)
 
     return space.best({part: perturbed(part, *noise) for part, noise in drawn.items()})
 
@@ -98,9 +100,13 @@ def crossover(space: Space, key: Key, first: Architecture, second: Architecture)
     """Takes each choice from either parent with equal probability.
 
     Where the space has to repair the result, what the repair brings in comes from the other parent as far as possible:
-    every operation that a crossed cell keeps is one that a parent keeps on that edge.
+    every operation that a crossed cell keeps is one that a parent keeps on that edge. A choice that decides nothing in
+    one parent comes from the other, and is drawn anew where it decides nothing in both.
     """
-    parents = encode(space, first), encode(space, second)
+    parents = tuple(
+        {part: rows * matters[part][:, None] for part, rows in encode(space, one).items()}
+        for one, matters in ((one, _relevant(space, one)) for one in (first, second))
+    )
 
     def mixed(part: str, noise: Array, luck: Array) -> Array:
         one, other = parents[0][part], parents[1][part]

@@ -137,9 +137,17 @@ ENTRIES = {
 def begin(folder: Workdir, config: Mapping[str, Any], free_fields: Sequence[str]) -> dict[str, Any] | None:
     """The result of the finished run in a directory; None where one is to be started or continued, its config written.
 
-    Raises UserError where the run there had another config, apart from `free_fields`, or lost its config: its
-    checkpoints could then be those of any other. A run without its report is continued, which writes it again.
+    Raises UserError where the run there is of another kind, had another config, apart from `free_fields`, or lost its
+    config: its checkpoints could then be those of any other. A run without its report is continued, which writes it
+    again.
     """
+    if (folder / "config.json").exists():
+        known = set(read_json(folder / "config.json"))
+        if 2 * len(known & set(config)) < len(known | set(config)):
+            raise UserError(
+                f"{str(folder.path)!r} holds the config.json of something else, with the fields "
+                f"{', '.join(sorted(known))}; choose another --workdir."
+            )
     if (folder / "checkpoints").exists() or (folder / "result.json").exists():
         if not (folder / "config.json").exists():
             raise UserError(

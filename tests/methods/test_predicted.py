@@ -152,6 +152,7 @@ def test_how_good_the_predictor_is_is_told():
     [
         ({"measured": 300}, "method.measured is 300, but the space 'toy' has 256 architectures; take at most 256"),
         ({"measured": 9}, "held_out is 0.2 of the 9 that are measured, .* measure at least 10"),
+        ({"held_out": 0.99}, "held_out is 0.99 .* leaves 1 to learn from, but a predictor needs at least 2"),
         ({"finalists": 5}, "finalists is 5, but evolution keeps the 4 best"),
         ({"parents": 9}, "population is 8, but has to be at least parents, which is 9"),
     ],
