@@ -1,7 +1,7 @@
 """Networks for three limits from one search of elastic networks on the bundled digits.
 
 Command: python launch/specialize.py --config=configs/specialize/digits.py --workdir=runs/specialize_digits
-Expected time: About 1 minute on one CPU core, most of it compiling; the search itself is run before.
+Expected time: About 1 minute on one CPU core, most of it compiling, after the search itself.
 Expected result: 91.4 % on the test split within 150,000 mult-adds, 93.3 % within 300,000 and 97.2 % within 600,000.
 """
 
