@@ -38,10 +38,8 @@ def elastic_suite(space: dict[str, Any], batch_size: int) -> dict[str, Any]:
     network = family.supernet(paths=1)
     params = jax.jit(network.init)(jax.random.key(1))
     traces: list[int] = []
-    step = _masked_step(family, network, traces)
-    masked = measure("largest, masked", step, params, ends["largest"], *batch, calls=CALLS)
-    program = jax.jit(step, compiler_options=backend.compiler_options())
-    traces.clear()
+    masked = measure("largest, masked", _masked_step(family, network, []), params, ends["largest"], *batch, calls=CALLS)
+    program = jax.jit(_masked_step(family, network, traces), compiler_options=backend.compiler_options())
     times = {name: min(timed(program, params, end, *batch, calls=CALLS)) for name, end in ends.items()}
     switches = [_first_call(program, params, one, batch) for one in _several(family)]
     rows = [
