@@ -9,8 +9,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxnas.core.types import Architecture, Params, PyTree
 from jaxnas.layers.operations import CONSTANTS
 from jaxnas.networks.chain_supernet import Weights
-from jaxnas.networks.elastic_sharing import Sharing, centre, groups
+from jaxnas.networks.elastic_sharing import Sharing, groups
 from jaxnas.networks.mobilenet_v3 import block_name
+from jaxnas.networks.superkernel_supernet import centre
 from jaxnas.spaces.elastic import ConcreteBlock, Elastic, concrete, elastic_space, squeezed_channels
 from jaxnas.spaces.space import encode
 

@@ -18,7 +18,7 @@ from jaxnas.core.types import Array, Gates, Key, Params, PyTree
 from jaxnas.networks.chain_supernet import Shapes, Weights, constant_or_drawn, linear_shapes, normalized_shapes
 from jaxnas.networks.hypernetwork import hypernetwork
 from jaxnas.networks.mobilenet_v3 import block_name
-from jaxnas.networks.superkernel_supernet import centred
+from jaxnas.networks.superkernel_supernet import centre, centred
 from jaxnas.spaces.elastic import DEPTH, EXPANSION, KERNEL, Elastic, hidden_options, squeezed_channels
 
 HYPERNETWORK = {"hidden": 16, "depth": 3}  # of the sharing "generated"
@@ -81,12 +81,6 @@ def running_gates(plan: Elastic, gates: Gates) -> Array:
     """How much every layer runs, [layers]: the sum of the gates of the depths that have it."""
     has = np.asarray([[layer.place < depth for depth in plan.depths] for layer in plan.layers], np.float32)
     return jnp.sum(gates[DEPTH][np.asarray([layer.stage - 1 for layer in plan.layers])] * has, axis=-1)
-
-
-def centre(kernel: Array, size: int) -> Array:
-    """The size × size taps in the middle of a kernel [k, k, channels]."""
-    edge = (kernel.shape[0] - size) // 2
-    return kernel[edge : edge + size, edge : edge + size]
 
 
 def elastic_kernel(sizes: tuple[int, ...], kernel: Array, transforms: Weights, gates: Array) -> Array:

@@ -36,7 +36,7 @@ from jaxnas.networks.elastic_extraction import initial_statistics
 from jaxnas.networks.family import Images
 from jaxnas.networks.hypernetwork import Hypernetwork, hypernetwork
 from jaxnas.networks.memory_bank_network import check_halvings, halved
-from jaxnas.networks.superkernel_supernet import centred, first_channels, weighed
+from jaxnas.networks.superkernel_supernet import centre, centred, first_channels, weighed
 from jaxnas.spaces.memory_banks import (
     DILATION,
     KERNEL,
@@ -234,10 +234,8 @@ def extracted(
             ]
             scales = {key: leaf[place, : one.hidden] for key, leaf in own["read"].items()}
             found[f"{name}_read"] = _module(scales, read.reshape(-1, one.hidden))
-            edge = (plan.kernels[-1] - one.kernel) // 2
-            kept = slice(edge, edge + one.kernel)
             scales = {key: leaf[place] for key, leaf in own["write"].items()}
-            found[f"{name}_write"] = _module(scales, own["kernel"][kept, kept, : one.hidden])
+            found[f"{name}_write"] = _module(scales, centre(own["kernel"], one.kernel)[:, :, : one.hidden])
     return {"params": found, "batch_stats": initial_statistics(found)}
 
 

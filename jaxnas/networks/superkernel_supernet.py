@@ -75,6 +75,12 @@ def centred(kernels: tuple[int, ...]) -> np.ndarray:
     return (rows[:, :, None] * rows[:, None, :])[..., None]
 
 
+def centre(kernel: Array, size: int) -> Array:
+    """The size × size taps in the middle of a kernel [k, k, ...]."""
+    edge = (kernel.shape[0] - size) // 2
+    return kernel[edge : edge + size, edge : edge + size]
+
+
 def weighed(gates: Array, masks: np.ndarray) -> Array:
     """Σ of gate · mask; gates [options], masks [options, ...]. A sum, because accelerators round in products."""
     return jnp.sum(gates.reshape(-1, *[1] * (masks.ndim - 1)) * masks, axis=0)

@@ -170,9 +170,8 @@ def learn_sandwich(
         begin = nothing, jax.nn.one_hot(batch.labels, answer.shape[-1], dtype=answer.dtype)
         (gradient, _), metrics = jax.lax.scan(add, begin, (jnp.arange(number + 2) == 0, gates))
         metrics["soft_loss"] = metrics["soft_loss"][1:]
-        return _stepped(state, optimizer, mean(gradient), network, gates, jnp.ones(number + 2, bool)), jax.tree.map(
-            jnp.mean, metrics
-        )
+        state = _stepped(state, optimizer, mean(gradient), network, gates, jnp.ones(number + 2, bool))
+        return state, jax.tree.map(jnp.mean, metrics)
 
     return update
 

@@ -16,6 +16,7 @@ from jaxnas.core.errors import UserError, unknown
 from jaxnas.core.types import Architecture, Space
 from jaxnas.spaces.block import FORMS, Block, parse_block
 from jaxnas.spaces.product import option_names, options_to_numbers, product_space
+from jaxnas.spaces.rising import check_whole
 
 PART = "blocks"
 ACTIVATIONS = ("relu", "relu6", "hard_swish")
@@ -88,7 +89,7 @@ def chain_plan(
     groups of a candidate do not divide.
     """
     for name, value, least in (("stem", stem, 1), ("first", first, 0), ("head", head, 1)):
-        _check_whole(name, value, least)
+        check_whole(name, value, least)
     _check_stages(widths, depths, (stem_stride, *strides))
     if activation not in ACTIVATIONS:
         raise unknown("activation", activation, ACTIVATIONS)
@@ -102,11 +103,6 @@ def chain_plan(
     return Chain(stem, stem_stride, layers, head, blocks, activation, identity_activation, expand_always)
 
 
-def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name} has to be a whole number of at least {least}, not {value!r}.")
-
-
 def _check_stages(widths: Sequence[int], depths: Sequence[int], strides: Sequence[int]) -> None:
     """Raises UserError for settings of stages that do not fit; the strides begin with the stem's."""
     lengths = len(widths), len(depths), len(strides) - 1
@@ -117,7 +113,7 @@ def _check_stages(widths: Sequence[int], depths: Sequence[int], strides: Sequenc
         )
     for name, values in (("width", widths), ("depth", depths)):
         for stage, value in enumerate(values, start=1):
-            _check_whole(f"the {name} of stage {stage}", value, 1)
+            check_whole(f"the {name} of stage {stage}", value, 1)
     for stage, stride in enumerate(strides):
         if stride not in (1, 2):
             raise UserError(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Architecture, Array, Space
 from jaxnas.spaces.product import option_names, product_space
-from jaxnas.spaces.rising import check_list, check_rising, check_whole, is_number, is_whole
+from jaxnas.spaces.rising import check_channels, check_list, check_rising, check_whole, is_number, is_whole
 
 KERNEL, EXPANSION, DEPTH, RESOLUTION = "kernel", "expansion", "depth", "resolution"
 REDUCTION = 4  # hidden channels for each channel between the two layers of a squeeze-and-excitation
@@ -135,7 +135,9 @@ def elastic_plan(
         resolutions=tuple(resolutions),
         divisor=divisor,
     )
-    _check_hidden(plan)
+    for number, layer in enumerate(layers):
+        remedy = "expansions that differ more, a wider stage or a smaller divisor"
+        check_channels(f"the expansions of {layer.name}", hidden_options(plan, number), remedy)
     _check_resolutions(plan)
     return plan
 
@@ -162,16 +164,6 @@ def _check_stages(
     for name, stride in (("stem_stride", stem_stride), *((f"strides[{n}]", one) for n, one in enumerate(strides))):
         if not is_whole(stride) or stride > 2:
             raise UserError(f"{name} is {stride!r}, but has to be 1 or 2.")
-
-
-def _check_hidden(plan: Elastic) -> None:
-    for number, layer in enumerate(plan.layers):
-        counts = hidden_options(plan, number)
-        if len(set(counts)) < len(counts):
-            raise UserError(
-                f"the expansions of {layer.name} round to {', '.join(map(str, counts))} hidden channels, which names "
-                "one of them twice; take expansions that differ more, a wider stage or a smaller divisor."
-            )
 
 
 def _check_resolutions(plan: Elastic) -> None:

@@ -24,6 +24,14 @@ def check_whole(name: str, value: object, least: int) -> None:
         raise UserError(f"{name} is {value!r}, but has to be a whole number of at least {least}.")
 
 
+def check_channels(name: str, counts: Sequence[int], remedy: str) -> None:
+    """Raises UserError where two options are as many channels; remedy: what to take instead."""
+    if len(set(counts)) < len(counts):
+        raise UserError(
+            f"{name} round to {', '.join(map(str, counts))} channels, which names one of them twice; take {remedy}."
+        )
+
+
 def check_list(name: str, values: object, example: tuple[object, ...]) -> None:
     """Raises UserError unless there are several values, rather than one."""
     if not isinstance(values, list | tuple):

@@ -15,8 +15,9 @@ from jaxnas.core.types import Architecture, Space
 from jaxnas.spaces.block import Block
 from jaxnas.spaces.chain import Chain, Layer, chain_plan
 from jaxnas.spaces.product import option_names, product_space
-from jaxnas.spaces.rising import check_rising, is_number, is_whole
+from jaxnas.spaces.rising import check_channels, check_rising, is_number, is_whole
 
+OTHERS = "options that differ more, or a wider stage"  # where two are as many channels
 KERNEL, EXPANSION, WIDTH, RESOLUTION = "kernel", "expansion", "width", "resolution"
 
 
@@ -105,18 +106,10 @@ def superkernel_plan(
     )
     plan = Superkernel(chain, tuple(kernels), tuple(expansions), tuple(width_fractions), tuple(resolutions))
     for stage in range(1, plan.stages + 1):
-        _check_channels(f"the width_fractions of stage {stage}", channel_options(plan, stage))
+        check_channels(f"the width_fractions of stage {stage}", channel_options(plan, stage), OTHERS)
     for number in plan.searchable:
-        _check_channels(f"the expansions of {chain.layers[number].name}", hidden_options(plan, number))
+        check_channels(f"the expansions of {chain.layers[number].name}", hidden_options(plan, number), OTHERS)
     return plan
-
-
-def _check_channels(name: str, counts: Sequence[int]) -> None:
-    if len(set(counts)) < len(counts):
-        raise UserError(
-            f"{name} round to {', '.join(str(count) for count in counts)} channels, which names one of them twice; "
-            "take options that differ more, or a wider stage."
-        )
 
 
 def channel_options(plan: Superkernel, stage: int) -> tuple[int, ...]:

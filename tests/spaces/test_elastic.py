@@ -170,7 +170,7 @@ def test_features_are_equal_exactly_where_the_networks_are():
         ({"kernels": (2, 3)}, r"kernels has to hold odd whole numbers that rise, as in \(3, 5\), not \(2, 3\)"),
         ({"kernels": (5, 3)}, "kernels has to hold odd whole numbers that rise"),
         ({"expansions": (0, 1)}, "expansions has to hold numbers above 0 that rise"),
-        ({"expansions": (1, 1.05)}, "the expansions of stage 1 block 1 round to 6, 6 hidden channels"),
+        ({"expansions": (1, 1.05)}, "the expansions of stage 1 block 1 round to 6, 6 channels"),
         ({"depths": ()}, "depths has to hold whole numbers above 0 that rise"),
         ({"resolutions": (8, 7)}, "resolutions has to hold whole numbers above 0 that rise"),
         ({"resolutions": (3, 8)}, "resolutions begin with 3 pixels, but .* by a factor of 4; take at least 4"),
