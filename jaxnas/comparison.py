@@ -190,6 +190,7 @@ def _row(
         "rank_correlation": statistics.fmean(rankings) if rankings else None,
         "rank_interval": examined.get("kendall_interval"),
         "ranked": examined.get("ranked"),
+        "subnets": _subnets(entries),
         "is_baseline": False,
     }
     if truth is not None:
@@ -198,6 +199,12 @@ def _row(
         row["true"] = true_values(truth.table, stacked, *truth[1:]).tolist()
         row["better_than"] = [float(np.mean(known < value)) for value in row["true"]]  # share of those listed
     return row
+
+
+def _subnets(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]] | None:
+    """{network: [seeds][epochs]}, the accuracies of nested networks trained together; None for other searches."""
+    known = [entry["subnets"] for entry in entries if "subnets" in entry]
+    return {name: [one[name] for one in known] for name in known[0]} if known else None
 
 
 def _mean_true(row: Mapping[str, Any]) -> float:

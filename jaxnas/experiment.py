@@ -28,6 +28,7 @@ from jaxnas.report.page import write_report
 from jaxnas.report.record import RunRecord
 from jaxnas.search.monitor import sound
 from jaxnas.search.objectives import SearchState
+from jaxnas.search.subnets import subnet_accuracies
 from jaxnas.spaces.cell import PARTS, cell_edges
 from jaxnas.spaces.space import encode, random
 from jaxnas.train.checkpoint import Checkpoints
@@ -281,10 +282,13 @@ def _stacked(histories: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.n
 def _result(made: Plan, searched: Outcome, trained: Mapping[str, Sequence[Trained]]) -> dict[str, Any]:
     """What result.json says. The search's own validation accuracy selects among seeds; the test split does not."""
     accuracies = np.asarray(searched.run.learner.watch.accuracy).tolist()
+    subnets = subnet_accuracies(searched.run.history)
     per_seed = []
     for number, seed in enumerate(made.seeds):
         entry = {"seed": seed, "search_accuracy": accuracies[number], **trained["found"][number].entry}
         entry |= _of_predictor(searched.run.history, number)
+        if subnets:
+            entry["subnets"] = {name: values[number].tolist() for name, values in subnets.items()}
         if trained["random"]:
             entry["random"] = trained["random"][number].entry
         per_seed.append(entry)

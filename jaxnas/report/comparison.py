@@ -20,6 +20,7 @@ from jaxnas.report.palette import ACCENT, INK, MUTED
 from jaxnas.report.ranking import ranking_figure
 from jaxnas.report.shell import document, write_page
 from jaxnas.report.style import COMPARISON_STYLE
+from jaxnas.report.subnets import compared_subnets
 from jaxnas.report.svg import canvas, inline, panel, style
 
 Row = Mapping[str, Any]  # one method: see `render_comparison`
@@ -44,15 +45,16 @@ def render_comparison(title: str, rows: Sequence[Row], notes: Sequence[str] = ()
     rows: one for each method, with "name", "accuracies" (test accuracy of every seed, fractions of 1), "true" (those
     of a table), "seconds" and "compile" (of the search), "memory_bytes", "params", "mult_adds" and "cost" (of every
     seed), "rank_correlation" (between the search's ranking and the true one), "rank_interval" (low, high), "ranked"
-    (see `report.ranking`) and "is_baseline". Whatever but the name is missing, None or empty shows as a dash, and a
-    column without any value is left out.
+    (see `report.ranking`), "subnets" (see `report.subnets`) and "is_baseline". Whatever but the name is missing, None
+    or empty shows as a dash, and a column without any value is left out.
     notes: paragraphs below the title, as plain text.
     Raises UserError for no rows, for rows without a name, and for two rows of one name.
     """
     ordered = _ordered(rows)
     paragraphs = "".join(f"<p>{text(note)}</p>" for note in notes)
     head = f'<header><div class="eyebrow">Comparison of methods</div><h1>{text(title)}</h1>{paragraphs}</header>'
-    return document(text(title), head + _table(ordered) + _figures(ordered), css=COMPARISON_STYLE)
+    body = _table(ordered) + _figures(ordered) + compared_subnets(ordered)
+    return document(text(title), head + body, css=COMPARISON_STYLE)
 
 
 def write_comparison(path: str | os.PathLike[str], title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> None:

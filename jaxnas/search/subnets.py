@@ -5,6 +5,7 @@ one after another inside the program, so that a step takes the memory of one of 
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,17 @@ def named_subnets(space: Space) -> Mapping[str, Architecture]:
         name: {part: of_part(mask, place) for part, mask in space.allowed.items()}
         for name, place in zip(NAMES, (0.0, 0.5, 1.0), strict=True)
     }
+
+
+def subnet_accuracies(history: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """{name of `NAMES`: [seeds, epochs]}, from a history with "accuracy/NAME"; empty for one that has none.
+
+    The epochs after the last in which any of them was judged are left out: weights no longer learn in these.
+    """
+    known = {name: np.asarray(history[f"accuracy/{name}"], float) for name in NAMES if f"accuracy/{name}" in history}
+    judged = {name: one for name, one in known.items() if np.isfinite(one).any()}
+    epochs = max((1 + np.flatnonzero(np.isfinite(one).any(axis=0))[-1] for one in judged.values()), default=0)
+    return {name: one[:, :epochs] for name, one in judged.items()}
 
 
 def largest_options(space: Space, counts: Mapping[str, int]) -> Mapping[str, np.ndarray]:

@@ -60,6 +60,21 @@ def test_a_ranking_has_a_panel_for_each_method_that_ranked():
     assert "What shared weights say" not in Page(render_comparison("Methods on digits", ROWS)).text
 
 
+def test_nested_networks_have_a_panel_for_each_size_with_a_curve_for_each_method():
+    def subnets(largest):
+        return {"smallest": [[0.1, 0.2, 0.3]], "largest": [largest]}
+
+    rows = (ROWS[0], {**ROWS[1], "subnets": subnets([0.3, 0.4, 0.5])})
+    rows += ({"name": "joint", "subnets": subnets([0.2, 0.3])},)
+    page = render_comparison("Methods on digits", rows)
+    assert_self_contained(page)
+    drawn = page[page.index("Nested networks") :]
+    assert "The middle network" not in drawn
+    assert drawn.index("The smallest network") < drawn.index("The largest network")
+    assert "joint" in drawn and "random search" not in drawn
+    assert "Nested networks" not in render_comparison("Methods on digits", ROWS)
+
+
 def test_everything_that_was_measured_is_in_the_table(page):
     text = Page(page).text
     expected = ["Methods on digits", "One note.", "Another.", "random search (baseline)", "darts", "not run"]

@@ -120,12 +120,12 @@ def test_the_layers_of_a_plan():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stem": 0}, "stem has to be a whole number of at least 1, not 0"),
-        ({"head": 1.5}, "head has to be a whole number of at least 1, not 1.5"),
-        ({"first": -1}, "first has to be a whole number of at least 0, not -1"),
+        ({"stem": 0}, "stem is 0, but has to be a whole number of at least 1"),
+        ({"head": 1.5}, "head is 1.5, but has to be a whole number of at least 1"),
+        ({"first": -1}, "first is -1, but has to be a whole number of at least 0"),
         ({"widths": (8, 8)}, "one number for every stage, but have 2, 3 and 3"),
         ({"widths": (), "depths": (), "strides": ()}, "but have 0, 0 and 0"),
-        ({"widths": (8, 0, 10)}, "the width of stage 2 has to be a whole number of at least 1, not 0"),
+        ({"widths": (8, 0, 10)}, "the width of stage 2 is 0, but has to be a whole number of at least 1"),
         ({"depths": (1, 2, 0)}, "the depth of stage 3"),
         ({"strides": (2, 3, 1)}, "the stride of stage 2 has to be 1 or 2, not 3"),
         ({"stem_stride": 4}, "the stride of the stem has to be 1 or 2, not 4"),

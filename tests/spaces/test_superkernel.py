@@ -142,7 +142,7 @@ def test_concrete_chains_connect_and_have_the_chosen_hidden_channels(plan):
         ({"resolutions": (True,)}, "resolutions has to hold whole numbers above 0"),
         ({"widths": (8, 8)}, "one number for every stage"),
         ({"strides": (3, 1, 1)}, "the stride of stage 1 has to be 1 or 2"),
-        ({"stem": 0}, "stem has to be a whole number"),
+        ({"stem": 0}, "stem is 0, but has to be a whole number"),
     ],
 )
 def test_mistaken_plans(changes, message):
