@@ -33,6 +33,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
+def pytest_collection_finish() -> None:
+    """Collects garbage a hundred times less often than Python does: tracing makes many small objects that stay."""
+    gc.freeze()  # what was imported stays, too
+    gc.set_threshold(100_000, 50, 100)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
     """Drops the compiled programs of a file: each holds memory mappings, of which a process has a limited number."""

@@ -251,11 +251,11 @@ def make_data():
 ONE_DEVICE = Devices()
 
 
-def make(row, space=None, devices=ONE_DEVICE, synchronize=True, batch_size=BATCH, priced=False):
+def make(row, space=None, devices=ONE_DEVICE, synchronize=True, batch_size=BATCH, priced=False, family=None):
     """The family and the stages of a row: (stage, task) in turn."""
     name, settings, home = (ROWS | TRACED | VARIANTS)[row]
     epochs = OWN_EPOCHS.get(name, EPOCHS)
-    family = SPACES[space or home](Images(4, 4, 1, CLASSES, devices.axis_name if synchronize else None))
+    family = family or SPACES[space or home](Images(4, 4, 1, CLASSES, devices.axis_name if synchronize else None))
     setup = Setup(family.space, family.supernet, EXAMPLES // 2 // batch_size, epochs, devices.mean)
     if priced:
         setup = setup._replace(cost=first_options, penalty=lambda loss, cost: loss + 0.1 * cost)
@@ -317,6 +317,7 @@ class Compiled:
         one = jax.tree.map(lambda leaf: leaf[0], before)
         self.shapes = rehearse(task, data, one)
         self.traces = 0
+        self._init = functools.cache(self._first_state)
 
         def steps(run, data, count):
             self.traces += 1
@@ -329,9 +330,11 @@ class Compiled:
         self._finish = compile_program(closing, task.devices, run, self.data)
 
     def start(self, seeds=SEEDS):
+        return self.task.devices.replicate(jax.tree.map(jnp.copy, self._init(seeds)))  # a program takes its arguments
+
+    def _first_state(self, seeds):
         before = jax.tree.map(lambda leaf: leaf[: len(seeds)], self.before)
-        run = init_over_seeds(lambda key, before: init_run(self.task, key, self.shapes, before), seeds, before)
-        return self.task.devices.replicate(run)
+        return init_over_seeds(lambda key, before: init_run(self.task, key, self.shapes, before), seeds, before)
 
     def advance(self, run, count):
         return self._advance(run, self.data, jnp.asarray(count, jnp.int32))
@@ -404,6 +407,20 @@ def test_contract(row_name):
 EVERYWHERE = [*{settings[0]: name for name, settings in ROWS.items()}.values(), *TRACED]
 
 
+@functools.cache
+def shared_family(space):
+    """Its supernets are traced once for all methods, which takes most of the time that a method is traced in."""
+    family = SPACES[space](Images(4, 4, 1, CLASSES))
+
+    @functools.cache
+    @functools.wraps(family.supernet)  # whose settings tell what the space has
+    def supernet(**settings):
+        network = family.supernet(**settings)
+        return network._replace(init=jax.jit(network.init), apply=jax.jit(network.apply))
+
+    return family._replace(supernet=supernet)
+
+
 @pytest.mark.parametrize(
     ("row_name", "space"),
     [(row, space) for row in EVERYWHERE for space in SPACES] + [(row, home) for row, (*_, home) in VARIANTS.items()],
@@ -415,7 +432,7 @@ def test_every_method_runs_on_every_space(row_name, space):
         with pytest.raises(UserError, match=REFUSED[name]):
             make(row_name, space)
         return
-    _, stages = make(row_name, space, priced=True)
+    _, stages = make(row_name, priced=True, family=shared_family(space))
     before = ()
     for _, task in stages:
         shapes = rehearse(task, make_data(), before)
