@@ -2,8 +2,10 @@
 
 Command: python launch/compare.py --config=configs/compare/shrinking.py --workdir=runs/shrinking
     --config.base.data.path=cifar10_4000.npz
-Expected time: not yet measured
-Expected result: the accuracy of the smallest, a middle and the largest subnet over time (docs/weight_sharing.md).
+Expected time: About 40 minutes on one CPU core.
+Expected result: Of one seed, accuracies of the smallest, a middle and the largest subnet of 36.3, 40.0 and 40.9 % by
+    shrinking, 35.2, 40.9 and 39.7 % by joint training, 30.4, 32.3 and 33.0 % by the sandwich rule
+    (docs/weight_sharing.md has them over time).
 """
 
 from configs.compare import weight_sharing
