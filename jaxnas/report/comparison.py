@@ -21,7 +21,7 @@ from jaxnas.report.ranking import ranking_figure
 from jaxnas.report.shell import document, write_page
 from jaxnas.report.style import COMPARISON_STYLE
 from jaxnas.report.subnets import compared_subnets
-from jaxnas.report.svg import canvas, inline, panel, style
+from jaxnas.report.svg import canvas, end_at_hundred, inline, panel, style
 
 Row = Mapping[str, Any]  # one method: see `render_comparison`
 WIDTH, LINE = 460.0, 30.0  # of the figure of all seeds, and the height of a method in it, in pixels
@@ -235,6 +235,7 @@ def _seeds(rows: Sequence[Row]) -> str:
         for label, row in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_color(MUTED if row.get("is_baseline") else INK)
         axes.margins(x=0.08)
+        end_at_hundred(axes)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel(f"{judged}, %", fontsize=10)
         return inline(sheet, "seeds", f"{judged.capitalize()} of every seed of every method")

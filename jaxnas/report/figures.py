@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxnas.report.cell_layout import isotonic
 from jaxnas.report.palette import ACCENT, GRID, INK, MUTED, PANEL
-from jaxnas.report.svg import canvas, inline, panel, style
+from jaxnas.report.svg import canvas, end_at_hundred, inline, panel, style
 
 WIDTH, HEIGHT = 480.0, 260.0
 TOP, LEFT, BOTTOM = 18.0, 44.0, 40.0  # pixels around the plot; the right edge leaves room for the names of the curves
@@ -102,6 +102,7 @@ def comparison(
         for label, seed in zip(axes.get_yticklabels(), seeds, strict=True):
             label.set(color=INK if seed == selected else MUTED, fontweight="bold" if seed == selected else "normal")
         axes.margins(x=0.12)
+        end_at_hundred(axes)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("test accuracy after retraining, %", fontsize=10)

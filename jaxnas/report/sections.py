@@ -134,8 +134,8 @@ def against_random(record: RunRecord) -> str:
         gap, wins = statistics.fmean(gaps), sum(each > 0 for each in gaps)
         often = f", on average over {len(gaps)} seeds, and better for {wins} of them" if len(gaps) > 1 else ""
         words = (
-            f"<p>With the same retraining budget the found {kind} is <b>{abs(gap):.2f} percentage points "
-            f"{'better' if gap >= 0 else 'worse'}</b> than a random {kind} of the same space{often}.</p>"
+            f"<p>With the same retraining budget the found {kind} is <b>{_told_gap(gap)}</b> a random {kind} of the "
+            f"same space{often}.</p>"
         )
     if len(found) == 1:
         words += '<p class="quiet">One seed says little about chance: repeat the search with several.</p>'
@@ -144,6 +144,12 @@ def against_random(record: RunRecord) -> str:
     )
     both = f'<div class="plots middle"><div>{words}</div>{figure(svg, caption)}</div>'
     return f'<h2>Found against random</h2><div class="panel">{both}</div>'
+
+
+def _told_gap(points: float) -> str:
+    if round(points, 2) == 0:
+        return "as good as"
+    return f"{abs(points):.2f} percentage points {'better' if points > 0 else 'worse'} than"
 
 
 def _accuracies(entries: Mapping[int, Mapping[str, Any]]) -> dict[int, float]:

@@ -57,6 +57,12 @@ def canvas(width: float, height: float) -> Figure:
     return Figure(figsize=(width / 72, height / 72))
 
 
+def end_at_hundred(axes: Axes) -> None:
+    """Ends an x axis of percentages, with its margins, where these end: just beyond 100."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, min(high, 100 + 0.04 * (100 - low)))
+
+
 def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Adds axes to a figure at a place in pixels from its upper left corner."""
     whole_width, whole_height = figure.get_size_inches() * 72

@@ -171,3 +171,9 @@ def test_an_edge_is_settled_from_when_its_leader_stays(leaders, shares_):
 )
 def test_short_names(operation, name):
     assert short(operation) == name
+
+
+def test_accuracies_end_at_hundred_per_cent():
+    drawn = comparison({0: 0.9833}, {0: 0.9833}, 0, "n", "x")
+    ticks = [float(number) for number in re.findall(r">([\d.]+)</text>", drawn)]
+    assert len(ticks) > 2 and max(ticks) <= 100
