@@ -18,7 +18,6 @@ EPOCHS = {"once_for_all": 8, "joint": 12, "sandwich": 12}
 
 def get_config():
     base = weight_sharing.base()
-    base.retrain.epochs = 20
     methods = {"once_for_all": common.once_for_all(), "joint": common.joint(), "sandwich": common.sandwich()}
     methods["once_for_all"].update(weight_sharing.SHRINKING)
     for method in methods.values():
