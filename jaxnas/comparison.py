@@ -151,7 +151,7 @@ def _conclude(
     elif randoms:
         rows[-1]["is_baseline"] = True
     rows.sort(key=lambda row: -_mean_true(row))
-    notes = _notes(config, any_result, examples, truth)
+    notes = _notes(config, results, examples, truth)
     result = {
         "question": config.question,
         **{name: any_result[name] for name in ("space", "data", "seeds", "versions", "device")},
@@ -214,9 +214,10 @@ def _mean_true(row: Mapping[str, Any]) -> float:
 
 
 def _notes(
-    config: Config, any_result: Mapping[str, Any], examples: Mapping[str, int], truth: Truth | None
+    config: Config, results: Mapping[str, Mapping[str, Any]], examples: Mapping[str, int], truth: Truth | None
 ) -> list[str]:
     """What a reader has to know of the numbers, in sentences."""
+    any_result = next(iter(results.values()))
     fewest, most = min(examples.values()), max(examples.values())
     each = f"{most:,}" if fewest == most else f"between {fewest:,} and {most:,}"
     seeds = len(any_result["seeds"])
@@ -225,6 +226,8 @@ def _notes(
         f"search trained its weights on {each} examples, repetitions counted.",
         "Methods that run one path a step are faster for the same examples; the seconds say by how much.",
     ]
+    if any(_subnets(result["per_seed"]) for result in results.values()):
+        notes.append("An example counts once, however many subnets learn from it in a step.")
     if truth is not None:
         known, size = column(*truth), truth.table.space.size
         notes.append(

@@ -115,6 +115,12 @@ def test_searches_are_followed_and_ranked_by_the_table(finished):
         assert seed["kendall"] is None or -1 <= seed["kendall"] <= 1  # None where all four answer alike
 
 
+def test_accuracies_of_subnets_are_gathered_over_the_seeds_that_have_them():
+    entries = [{"subnets": {"smallest": [0.1, 0.2], "largest": [0.3, 0.4]}} for _ in range(2)]
+    assert module._subnets(entries) == {"smallest": [[0.1, 0.2]] * 2, "largest": [[0.3, 0.4]] * 2}
+    assert module._subnets([{"seed": 0}, {"seed": 1}]) is None
+
+
 def test_a_finished_comparison_is_not_run_again(finished, monkeypatch, capsys):
     config, workdir, result = finished
     monkeypatch.setattr(module, "search", None)

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxnas.core.errors import UserError
 from jaxnas.evaluate.lab.findings import Curve, Figure
-from jaxnas.report.lab_figures import draw, looks
+from jaxnas.report.lab_figures import Look, draw, looks_of
 from jaxnas.report.markup import count, duration, figure, table, text
 from jaxnas.report.palette import ACCENT, INK, MUTED
 from jaxnas.report.ranking import ranking_figure
@@ -53,7 +53,8 @@ def render_comparison(title: str, rows: Sequence[Row], notes: Sequence[str] = ()
     ordered = _ordered(rows)
     paragraphs = "".join(f"<p>{text(note)}</p>" for note in notes)
     head = f'<header><div class="eyebrow">Comparison of methods</div><h1>{text(title)}</h1>{paragraphs}</header>'
-    body = _table(ordered) + _figures(ordered) + compared_subnets(ordered)
+    of_name = looks_of(row["name"] for row in ordered)
+    body = _table(ordered) + _figures(ordered, of_name) + compared_subnets(ordered, of_name)
     return document(text(title), head + body, css=COMPARISON_STYLE)
 
 
@@ -183,7 +184,7 @@ def _table(rows: Sequence[Row]) -> str:
     return f'<h2>Methods</h2><p class="quiet">{words}</p><div class="panel">{body}</div>'
 
 
-def _figures(rows: Sequence[Row]) -> str:
+def _figures(rows: Sequence[Row], of_name: Mapping[str, Look]) -> str:
     panels = []
     field, judged = _judged_by(rows)
     known = [row for row in rows if _values(row, field)]
@@ -193,7 +194,7 @@ def _figures(rows: Sequence[Row]) -> str:
         panels.append(figure(_seeds(known), caption, title=f"{judged.capitalize()} of every seed"))
     timed = [row for row in known if row.get("seconds")]
     if len({row["seconds"] for row in timed}) > 1:
-        panels.append(_against_time(timed))
+        panels.append(_against_time(timed, of_name))
     inside = "".join(f'<div class="panel">{each}</div>' for each in panels)
     plots = f'<h2>Figures</h2><div class="plots">{inside}</div>' if panels else ""
     ranked = [
@@ -247,7 +248,7 @@ def _clipped(name: str, room: float) -> str:
     return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
-def _against_time(rows: Sequence[Row]) -> str:
+def _against_time(rows: Sequence[Row], of_name: Mapping[str, Look]) -> str:
     """The figure of mean accuracy ± standard deviation against the seconds of the search, a point for each method."""
     points = []
     field, judged = _judged_by(rows)
@@ -261,4 +262,4 @@ def _against_time(rows: Sequence[Row]) -> str:
     title, caption = "Accuracy against time", f"Mean ± sample standard deviation of the {judged} over seeds."
     wide = max(seconds) > 8 * min(seconds)
     plot = Figure(title, caption, "seconds of the search", f"{judged}, %", tuple(points), log_x=wide)
-    return draw(plot, looks([plot]), "time")
+    return draw(plot, of_name, "time")

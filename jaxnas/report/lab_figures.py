@@ -33,11 +33,15 @@ class Look(NamedTuple):
 
 
 def looks(figures: Iterable[Figure]) -> dict[str, Look]:
-    """{label: look}: the same for a label in all the figures of a page, and different for the first forty labels."""
-    labels = dict.fromkeys(curve.label for figure in figures for curve in figure.curves)
+    """The looks of all labels in the figures of a page, in which a label has the same everywhere."""
+    return looks_of(curve.label for figure in figures for curve in figure.curves)
+
+
+def looks_of(labels: Iterable[str]) -> dict[str, Look]:
+    """{label: look}, different for the first forty labels."""
     return {
         label: Look(CURVE_INKS[n % len(CURVE_INKS)], DASHES[(n + n // 20) % len(DASHES)], MARKERS[n % len(MARKERS)])
-        for n, label in enumerate(labels)
+        for n, label in enumerate(dict.fromkeys(labels))
     }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnas.evaluate.lab.findings import Curve, Figure
 from jaxnas.report.figures import Series, curves
-from jaxnas.report.lab_figures import draw, looks
+from jaxnas.report.lab_figures import Look, draw
 from jaxnas.report.markup import figure
 from jaxnas.report.palette import ACCENT, CURVE_INKS
 from jaxnas.report.record import RunRecord
@@ -39,11 +39,11 @@ def subnets(record: RunRecord) -> str:
     return f'<h2>Nested networks</h2><p class="quiet">{words}</p>{plot}'
 
 
-def compared_subnets(rows: Sequence[Mapping[str, Any]]) -> str:
+def compared_subnets(rows: Sequence[Mapping[str, Any]], of_name: Mapping[str, Look]) -> str:
     """The same for searches side by side: a panel for each of the networks, in it a curve for each search.
 
     rows: with "name" and "subnets", {network: [seeds][epochs]} of accuracies, None or absent for searches whose
-    architectures are not nested. Empty where no row has any.
+    architectures are not nested. of_name: how the curve of a row is drawn. Empty where no row has any.
     """
     known = [row for row in rows if row.get("subnets")]
     if not known:
@@ -58,12 +58,11 @@ def compared_subnets(rows: Sequence[Mapping[str, Any]]) -> str:
         )
         for name, _ in reversed(OF)
     ]
-    of_label = looks(figures)
-    panels = [draw(each, of_label, f"subnet-{number}") for number, each in enumerate(figures) if each.curves]
+    panels = [draw(each, of_name, f"subnet-{number}") for number, each in enumerate(figures) if each.curves]
     words = (
         "Accuracy on the validation half with the shared weights as they were after every epoch of training; the mean "
         "over seeds, and a band from the lowest to the highest. Where small networks rise while the largest falls, "
-        "they interfere."
+        "they interfere. Epochs of different searches may train different numbers of subnets a step."
     )
     plots = "".join(f'<div class="panel">{one}</div>' for one in panels)
     return f'<h2>Nested networks</h2><p class="quiet">{words}</p><div class="plots">{plots}</div>'

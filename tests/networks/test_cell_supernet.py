@@ -94,9 +94,10 @@ NOISE = Dropout(jax.random.key(5), jnp.asarray(0.4))
     [
         ("mixture", NOISE, {}, ("wide", "tape"), ()),
         ("one-hot", None, {}, ("wide",), ("tape",)),
-        ("two paths", NOISE, {"partial": 2}, ("wide",), ("tape",)),
+        ("two paths", NOISE, {}, (), ("plain", "tape")),
+        ("two paths", None, {"partial": 2}, ("wide",), ("tape",)),
     ],
-    ids=["dropout on identities", "one path", "two paths, dropout, partial channels"],
+    ids=["dropout on identities", "one path", "two paths, dropout", "two paths, partial channels"],
 )
 def test_evaluations_agree(kind, noise, settings, wholes, paths):
     """The same function of the same weights, in values and in gradients for weights and gates.

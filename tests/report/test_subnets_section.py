@@ -9,7 +9,7 @@ from parsed_page import Page, assert_self_contained
 
 from jaxnas.report.page import render
 from jaxnas.report.palette import ACCENT, CURVE_INKS, VARIABLES
-from jaxnas.report.subnets import subnets
+from jaxnas.report.subnets import _curve, subnets
 
 NAMES = ("largest", "middle", "smallest")
 STAGES = (("largest", 2), ("kernel", 2), ("measure", 4))
@@ -51,6 +51,15 @@ def test_the_page_defines_every_colour_that_its_figures_use(record):
     page = render(with_accuracies(record, *NAMES))
     used, defined = (set(re.findall(pattern, page)) for pattern in (r"var\((--[\w-]+)\)", r"(--[\w-]+):"))
     assert {"--accent", "--curve-1", "--curve-2"} <= used <= defined
+
+
+def test_a_curve_of_several_seeds_has_their_mean_and_their_range_in_per_cent():
+    curve = _curve("joint", [[0.1, None, 0.2], [0.3, 0.5, 0.4]])
+    np.testing.assert_allclose(curve.x, [100 / 3, 200 / 3, 100])
+    np.testing.assert_allclose(curve.mean, [20, np.nan, 30])
+    np.testing.assert_allclose(curve.low, [10, np.nan, 20])
+    np.testing.assert_allclose(curve.high, [30, np.nan, 40])
+    assert _curve("joint", [[0.1, 0.2]]).low is None
 
 
 def test_what_was_not_judged_is_left_out(record):

@@ -194,19 +194,19 @@ ROWS = {
 }
 # Variants that are traced on every space and nothing more.
 TRACED = {
+    "darts second order, exact": ("darts", LEARNED | EXACT, "cells"),
+    "score function": (
+        "composed",
+        COMPOSED | {"sampler": "multinomial_straight_through", "estimator": "score_function"},
+        "chain",
+    ),
     "proxylessnas, recomputing": ("proxylessnas", PROXYLESS | {"gates": "recompute"}, "chain with zeros"),
     "fbnet second order": ("fbnet", FBNET | PAPER | {"candidates": 2}, "chain of stages"),
     "two paths by evolution": ("composed", COMPOSED | {"sampler": "two_paths", "estimator": "nes"}, "chain"),
 }
 # Variants whose mathematics is tested elsewhere: they are traced on their space.
 VARIANTS = {
-    "darts second order, exact": ("darts", LEARNED | EXACT, "cells"),
     "proxylessnas, full": ("proxylessnas", PROXYLESS | {"gates": "full"}, "chain with zeros"),
-    "score function": (
-        "composed",
-        COMPOSED | {"sampler": "multinomial_straight_through", "estimator": "score_function"},
-        "chain",
-    ),
     "off_policy, apart": (
         "off_policy",
         OFF_POLICY | {"mode": "separate", "behaviour": "random", "correction": "self_normalised", "selection": "vote"},
@@ -528,7 +528,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
     assert run.step.tolist() == [3, 3]
 
 
-@pytest.mark.parametrize("row_name", ["darts", "gdas"])
+@pytest.mark.parametrize("row_name", ["darts second order, exact", "gdas"])
 def test_four_devices_equal_one(row_name):
     """The same global batch, cut into four: gradients, batch statistics and metrics are those of the whole.
 
