@@ -30,7 +30,7 @@ added = [f"{name}={value}" for name, value in XLA_FLAGS.items() if name not in g
 os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 def pytest_collection_finish() -> None:
