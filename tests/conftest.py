@@ -36,7 +36,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 def pytest_collection_finish() -> None:
     """Collects garbage far less often than Python does: tracing makes many small objects that stay."""
     gc.freeze()  # what was imported stays, too
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(100_000, 10, 10)
 
 
 @pytest.fixture(autouse=True, scope="module")

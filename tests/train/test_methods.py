@@ -175,6 +175,11 @@ ROWS = {
         },
         "cells",
     ),
+    "off_policy, apart": (
+        "off_policy",
+        OFF_POLICY | {"mode": "separate", "behaviour": "random", "correction": "self_normalised", "selection": "vote"},
+        "benchmark cell",
+    ),
     "random": ("random", {"weights": WEIGHTS, "candidates": 2}, "cells"),
     "halving": ("halving", {"weights": WEIGHTS, "candidates": 2, "reduction": 2, "rungs": 2}, "cells"),
     "random_nas": ("random_nas", {"weights": WEIGHTS, "candidates": 6, "finalists": 2, "calibrate": 0}, "cells"),
@@ -207,11 +212,6 @@ TRACED = {
 # Variants whose mathematics is tested elsewhere: they are traced on their space.
 VARIANTS = {
     "proxylessnas, full": ("proxylessnas", PROXYLESS | {"gates": "full"}, "chain with zeros"),
-    "off_policy, apart": (
-        "off_policy",
-        OFF_POLICY | {"mode": "separate", "behaviour": "random", "correction": "self_normalised", "selection": "vote"},
-        "benchmark cell",
-    ),
     "darts second order, paper": ("darts", LEARNED | PAPER, "cells"),
     "gdas, bare gates": ("gdas", GDAS | FIRST | {"bare_gates": True}, "benchmark cell"),
     "gdas, multinomial": ("gdas", GDAS | FIRST | {"draw": "multinomial"}, "benchmark cell"),
