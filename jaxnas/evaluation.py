@@ -19,6 +19,7 @@ from jaxnas.report.evaluation import EvaluationRecord, write_evaluation
 from jaxnas.report.sections import summary_of
 from jaxnas.train.logging import MetricLog
 from jaxnas.train.loop import Outcome
+from jaxnas.train.parallel import one_of
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import rehearse
 from jaxnas.train.workdir import ENTRIES, begin, prepare, write_json
@@ -119,7 +120,7 @@ def _chosen(session: Session[EvaluationPlan], kind: str, texts: tuple[str, ...])
 
 def _of_seed(outcome: Outcome, number: int) -> Any:
     """The variables that the network of one seed is judged by."""
-    return jax.tree.map(lambda leaf: leaf[number], outcome.run.learner.judged)
+    return one_of(outcome.run.learner.judged, number)
 
 
 def _tested(made: EvaluationPlan, network: nn.Module, variables: Any) -> dict[str, float]:

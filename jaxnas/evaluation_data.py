@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxnas.core.errors import UserError
@@ -58,11 +59,12 @@ class EvaluationData(NamedTuple):
             shapes = ((jnp.uint8, self.image_shape), (jnp.int32, ()))
             batch: list[Any] = [jax.ShapeDtypeStruct((self.batch_size, *shape), dtype) for dtype, shape in shapes]
             return self.source.train_count, TrainingData(batch[0], batch[1], teacher)
-        images, labels = jnp.asarray(self.source.x_train), jnp.asarray(self.source.y_train)
+        images, labels = self.source.x_train, self.source.y_train
         if not fraction:
-            return len(labels), TrainingData(images, labels, teacher)
-        held, kept = batches.split_rows(jax.random.key(self.seed), len(labels), fraction)
-        return len(kept), TrainingData(images[kept], labels[kept], teacher, (images[held], labels[held]))
+            return len(labels), TrainingData(*jax.device_put((images, labels)), teacher=teacher)
+        held, kept = map(np.asarray, batches.split_rows(jax.random.key(self.seed), len(labels), fraction))
+        trained, selected = jax.device_put(((images[kept], labels[kept]), (images[held], labels[held])))
+        return len(kept), TrainingData(*trained, teacher=teacher, held_out=selected)
 
     def feed(self, teacher: PyTree, first_step: int) -> Iterator[TrainingData]:
         """Batches of a streamed set, from one step on."""
@@ -80,7 +82,7 @@ class EvaluationData(NamedTuple):
         if isinstance(self.source, ImageStream):
             fed = test_batches(self.source, batch_size=self.batch_size, workers=self.workers)
             return accuracy_on_batches(answer, variables, fed, augmentation=augmentation, top=top)
-        data = TrainingData(jnp.asarray(self.source.x_test), jnp.asarray(self.source.y_test))
+        data = TrainingData(*jax.device_put((self.source.x_test, self.source.y_test)))
         right = accuracy_on(answer, variables, data, batch_size=self.batch_size, augmentation=augmentation, top=top)
         return float(right)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core.errors import UserError
@@ -21,6 +20,7 @@ from jaxnas.search.monitor import sound
 from jaxnas.search.objectives import SearchState
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog
+from jaxnas.train.parallel import one_of
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState
 from jaxnas.train.workdir import ENTRIES, prepare, read_json, write_json
@@ -59,7 +59,7 @@ def _trained(made: Plan, architectures: Architecture, path: Path) -> np.ndarray:
         with MetricLog(folder.path) as log, StopRequest() as stop:
             session = Session(made, folder, log, stop)
             for number in range(len(next(iter(architectures.values())))):
-                one = jax.tree.map(lambda rows, n=number: rows[n], architectures)
+                one = one_of(architectures, number)
                 name = made.space.canonical(one)
                 if name not in known:
                     entry = train_architecture(session, one, made.seeds[0], f"ranked_{number}").entry
@@ -100,7 +100,10 @@ def examine(config: Config, run: Config, path: Path, truth: Truth | None, ranked
 def _finished(made: Plan, path: Path) -> tuple[Any, dict[str, np.ndarray]]:
     """The final learner of a finished search and the history of all its stages, both with a leading axis of seeds."""
     runs = [ended(made, stage, path) for stage in made.stages]
-    epochs = [int(np.max(run.step)) // stage.task.steps_per_epoch for run, stage in zip(runs, made.stages, strict=True)]
+    epochs = [
+        int(np.asarray(run.step).max()) // stage.task.steps_per_epoch
+        for run, stage in zip(runs, made.stages, strict=True)
+    ]
     names = [f"architecture/{part}" for part in made.space.shapes]
     return runs[-1].learner, {
         name: np.concatenate([run.history[name][:, :count] for run, count in zip(runs, epochs, strict=True)], axis=1)
@@ -124,21 +127,21 @@ def ended(made: Plan, stage: PlannedStage, path: Path) -> RunState:
 def judge_of(made: Plan, images: int = 0) -> Callable[[SearchState, Architecture], Array]:
     """Judges as the search did, by the first so many images of the validation half, 0 for all; see `shared_weights`."""
     rows = np.asarray(made.halves[1])[: images or None]
-    data = TrainingData(jnp.asarray(made.dataset.x_train[rows]), jnp.asarray(made.dataset.y_train[rows]))
+    data = TrainingData(*jax.device_put((made.dataset.x_train[rows], made.dataset.y_train[rows])))
     calibrate = made.config["method"].get("calibrate", 0)  # as many images as the search itself judged by
     return shared_weights(
         made.stages[-1].method,
         data,
         batch_size=made.config["batch_size"],
         augmentation=made.augmentation,
-        calibration=jnp.asarray(made.dataset.x_train[np.asarray(made.halves[0])[:calibrate]]) if calibrate else None,
+        calibration=jax.device_put(made.dataset.x_train[np.asarray(made.halves[0])[:calibrate]]) if calibrate else None,
     )
 
 
 def _ranking(config: Config, made: Plan, final: Any, ranked: Ranked) -> dict[str, Any]:
     """How the shared weights of every seed rank the architectures, judged on images of the validation half."""
     judge = judge_of(made, config.ranking.images)
-    states = [sound(jax.tree.map(lambda leaf, n=n: leaf[n], final)) for n in range(len(made.seeds))]
+    states = [sound(one_of(final, n)) for n in range(len(made.seeds))]
     judged = np.stack([judge(state, ranked.architectures) for state in states])
     return {
         "ranking": [rank_correlation(one, ranked.true) for one in judged],

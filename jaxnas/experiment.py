@@ -34,6 +34,7 @@ from jaxnas.spaces.space import encode, random
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog
 from jaxnas.train.loop import Cadence, Outcome, Surroundings, train
+from jaxnas.train.parallel import one_of
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState, Task, rehearse
 from jaxnas.train.workdir import ENTRIES, Workdir, begin, prepare, write_json
@@ -109,7 +110,7 @@ def _run(session: Session[Plan]) -> Mapping[str, Any]:
     found = final.watch.architecture
     if made.price is not None and made.price.limit:
         found = _within_limit(made, final, found)
-    chosen = {seed: {"found": jax.tree.map(lambda leaf, i=i: leaf[i], found)} for i, seed in enumerate(made.seeds)}
+    chosen = {seed: {"found": one_of(found, i)} for i, seed in enumerate(made.seeds)}
     of_state = method.variants
     variants = {} if of_state is None else jax.vmap(lambda state: of_state(sound(state)))(final)
     _announce(session, {seed: of_seed["found"] for seed, of_seed in chosen.items()}, variants)
@@ -118,7 +119,7 @@ def _run(session: Session[Plan]) -> Mapping[str, Any]:
             of_seed["random"] = random(made.space, named(jax.random.key(seed), "random_baseline"))
     trained: dict[str, list[Trained]] = {"found": [], "random": []}
     for number, (seed, of_seed) in enumerate(chosen.items()):
-        state = jax.tree.map(lambda leaf, number=number: leaf[number], final)
+        state = one_of(final, number)
         for kind, architecture in of_seed.items():
             one = train_architecture(session, architecture, seed, kind)
             if made.recipe.epochs == 0 and method.child is not None:
@@ -164,7 +165,7 @@ def _within_limit(made: Plan, final: SearchState, found: Architecture) -> Archit
     assert price is not None
     kept = []
     for number in range(len(made.seeds)):
-        state, own = jax.tree.map(lambda leaf, number=number: leaf[number], (final, found))
+        state, own = one_of((final, found), number)
         if float(price.cost(encode(made.space, own))) > price.limit:
             own = derive_within(made.space, price.cost, price.limit, method.scores(sound(state)), unit=price.unit)
         kept.append(own)
@@ -185,15 +186,15 @@ def _search(session: Session[Plan]) -> Outcome:
     return Outcome(last._replace(history=history), seconds, max(one.memory for one in outcomes))
 
 
-def _of_all_stages(name: str, histories: Sequence[Mapping[str, Array]]) -> Array:
+def _of_all_stages(name: str, histories: Sequence[Mapping[str, Array]]) -> np.ndarray:
     """A quantity over the epochs of all stages, NaN in those that do not have it."""
     shape = next(history[name].shape[2:] for history in histories if name in history)
 
-    def of_stage(history: Mapping[str, Array]) -> Array:
+    def of_stage(history: Mapping[str, Array]) -> np.ndarray:
         epochs = next(iter(history.values())).shape[:2]
-        return history[name] if name in history else jnp.full((*epochs, *shape), jnp.nan)
+        return np.asarray(history[name]) if name in history else np.full((*epochs, *shape), np.nan, np.float32)
 
-    return jnp.concatenate([of_stage(history) for history in histories], axis=1)
+    return np.concatenate([of_stage(history) for history in histories], axis=1)
 
 
 def _announce(session: Session[Plan], found: Mapping[int, Architecture], variants: Mapping[str, Architecture]) -> None:
@@ -206,7 +207,7 @@ def _announce(session: Session[Plan], found: Mapping[int, Architecture], variant
     for seed, text in genotypes.items():
         print(f"found by seed {seed}: {text}", file=sys.stderr)
     for name, architectures in variants.items():
-        of_seeds = [jax.tree.map(lambda leaf, i=i: leaf[i], architectures) for i in range(len(found))]
+        of_seeds = [one_of(architectures, i) for i in range(len(found))]
         genotypes[name] = {seed: describe(one) for seed, one in zip(found, of_seeds, strict=True)}
     write_json(session.folder / "genotypes.json", genotypes)
 
@@ -215,7 +216,7 @@ def _inherited_accuracy(
     made: Plan, child: Callable[..., Array], state: SearchState, architecture: Architecture
 ) -> float:
     """Accuracy on the test split with the weights of the supernet, normalised by the statistics of the batches."""
-    test = TrainingData(jnp.asarray(made.dataset.x_test), jnp.asarray(made.dataset.y_test))
+    test = TrainingData(*jax.device_put((made.dataset.x_test, made.dataset.y_test)))
 
     def answer(of: tuple[SearchState, Architecture], images: Array) -> Array:
         if made.devices.axis_name is None:
@@ -260,10 +261,10 @@ def train_architecture(session: Session[Plan], architecture: Architecture, seed:
     if made.recipe.epochs == 0:
         return Trained(entry, {}, {"compile": 0.0, "run": 0.0})
     _, task = made.training(architecture, f"{kind}_seed_{seed}")
-    data = TrainingData(jnp.asarray(made.dataset.x_train), jnp.asarray(made.dataset.y_train))
+    data = TrainingData(*jax.device_put((made.dataset.x_train, made.dataset.y_train)))
     outcome = session.train(task, rehearse(task, data), data, (seed,))
-    variables = jax.tree.map(lambda leaf: leaf[0], outcome.run.learner.variables)
-    test = TrainingData(jnp.asarray(made.dataset.x_test), jnp.asarray(made.dataset.y_test))
+    variables = one_of(outcome.run.learner.variables, 0)
+    test = TrainingData(*jax.device_put((made.dataset.x_test, made.dataset.y_test)))
     accuracy = evaluate(
         made.family.network(architecture, None),  # one device judges
         variables,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -80,7 +79,7 @@ class Plan(NamedTuple):
 
     def search_data(self) -> SearchData:
         """The training split on the device."""
-        return SearchData(jnp.asarray(self.dataset.x_train), jnp.asarray(self.dataset.y_train), *self.halves)
+        return SearchData(*jax.device_put((self.dataset.x_train, self.dataset.y_train, *self.halves)))
 
     @property
     def space(self) -> Space:
@@ -210,7 +209,7 @@ def _stages(made: Plan, config: Config, stages: tuple[Stage, ...]) -> tuple[Plan
     network = made.family.network(random(made.space, jax.random.key(0)), None)
     if made.recipe.epochs:
         network = made.training(random(made.space, jax.random.key(0)), "training")[0]
-    images = jnp.zeros((1, *made.dataset.x_train.shape[1:]))
+    images = np.zeros((1, *made.dataset.x_train.shape[1:]), np.float32)
     jax.eval_shape(lambda key: network.init(key, images, train=False), jax.random.key(0))
     arrays = (made.dataset.x_train, made.dataset.y_train, *made.halves)
     data: Any = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]

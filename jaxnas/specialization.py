@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core.errors import Stopped
@@ -33,7 +32,6 @@ from jaxnas.report.specialization import SpecializationRecord, write_specializat
 from jaxnas.search.predictor import HeldOut, Predictor, agreement, predict
 from jaxnas.spaces.space import encode
 from jaxnas.specialization_plan import Request, SpecializationPlan, specialization_plan
-from jaxnas.strategies.drawing import pick
 from jaxnas.strategies.pareto import front
 from jaxnas.strategies.seen import remembered
 from jaxnas.strategies.strategy import Problem, Strategy
@@ -130,7 +128,7 @@ def _quality(made: SpecializationPlan) -> dict[str, Any]:
     return {
         "measured": int(made.predictor.seen.stored),
         "held_out": {"predicted": predicted[counts].tolist(), "measured": measured[counts].tolist()},
-        **{name: float(value) for name, value in agreement(*unseen)._asdict().items()},
+        **{name: float(value) for name, value in jax.jit(agreement)(*unseen)._asdict().items()},
     }
 
 
@@ -168,7 +166,7 @@ def _answer(session: Session, request: Request) -> dict[str, Any]:
 
 
 def _one(architectures: Mapping[str, Any], number: int) -> Architecture:
-    return {part: jnp.asarray(np.asarray(rows)[number]) for part, rows in architectures.items()}
+    return {part: jax.device_put(np.asarray(rows)[number]) for part, rows in architectures.items()}
 
 
 def _evolved(
@@ -189,7 +187,7 @@ def _finalists(made: SpecializationPlan, request: Request) -> tuple[Architecture
     key = named(jax.random.key(made.config["seed"]), "request")
     problem, rounds = request.problem(made.space), made.evolution.rounds
     state, predicts = _evolved(made, problem, made.strategy(request), rounds, key)
-    best = pick(state.architectures, jnp.arange(made.finalists))
+    best = {part: rows[: made.finalists] for part, rows in jax.device_get(state.architectures).items()}
     return best, predicts(best)
 
 
@@ -198,13 +196,14 @@ def _tested(made: SpecializationPlan, architecture: Architecture) -> tuple[Any, 
     search = made.found.made
     assert made.network.extract is not None
     network = search.family.network(architecture, None)
-    extracted = made.network.extract(made.found.state.params, architecture)
+    extract = made.network.extract
+    extracted = jax.jit(lambda params: extract(params, architecture))(made.found.state.params)
     dataset, rows = search.dataset, np.asarray(search.halves[1])
-    images = normalize(search.augmentation, made.calibration)
+    images = jax.jit(normalize, static_argnums=0)(search.augmentation, made.calibration)
     variables = calibrated(network, extracted, images.reshape(-1, made.batch_size, *images.shape[1:]))
     splits = {
-        "valid": TrainingData(jnp.asarray(dataset.x_train[rows]), jnp.asarray(dataset.y_train[rows])),
-        "test": TrainingData(jnp.asarray(dataset.x_test), jnp.asarray(dataset.y_test)),
+        "valid": TrainingData(*jax.device_put((dataset.x_train[rows], dataset.y_train[rows]))),
+        "test": TrainingData(*jax.device_put((dataset.x_test, dataset.y_test))),
     }
     return variables, {
         name: float(evaluate(network, variables, data, batch_size=made.batch_size, augmentation=search.augmentation))
@@ -237,11 +236,12 @@ def _front(session: Session, request: Request) -> dict[str, Any]:
     settings = made.config["front"]
     problem, key = request.problem(made.space, limited=False), named(jax.random.key(made.config["seed"]), "front")
     state, predicts = _evolved(made, problem, made.front_strategy(request), settings["rounds"], key)
-    best = np.flatnonzero(np.asarray(front(state.objectives)) & np.isfinite(np.asarray(state.objectives[:, 0])))
-    ordered = best[np.argsort(np.asarray(state.objectives[best, 1]), kind="stable")]
+    objectives = np.asarray(state.objectives)
+    best = np.flatnonzero(np.asarray(jax.jit(front)(objectives)) & np.isfinite(objectives[:, 0]))
+    ordered = best[np.argsort(objectives[best, 1], kind="stable")]
     count = min(settings["points"], len(ordered))
     spread = np.round(np.linspace(0, len(ordered) - 1, count)).astype(int)
-    chosen = pick(state.architectures, jnp.asarray(ordered[spread]))
+    chosen = {part: rows[ordered[spread]] for part, rows in jax.device_get(state.architectures).items()}
     costs = jax.jit(jax.vmap(problem.price))(chosen)
     return {
         "device": _device(request),

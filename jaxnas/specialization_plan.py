@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -30,6 +29,7 @@ from jaxnas.search.objectives import SearchState
 from jaxnas.search.predictor import check_same_space
 from jaxnas.strategies.pareto import nsga2
 from jaxnas.strategies.strategy import Problem, Strategy
+from jaxnas.train.parallel import one_of
 from jaxnas.train.workdir import read_json
 
 LATENCY = "latency"
@@ -130,7 +130,7 @@ def specialization_plan(config: Config) -> SpecializationPlan:
         predictor=known,
         network=network,
         images=images,
-        calibration=jnp.asarray(made.dataset.x_train[calibration]),
+        calibration=jax.device_put(made.dataset.x_train[calibration]),
         batch_size=batch_size,
         requests=requests,
         fronts={one.label: one for one in reversed(of_cost.values())} if config.front.points else {},
@@ -170,7 +170,7 @@ def finished_search(workdir: str, data_path: str = "") -> Found:
             f"take one of the method {METHODS}."
         )
     number = made.seeds.index(result["selected_seed"])
-    state = sound(jax.tree.map(lambda leaf: leaf[number], ended(made, last, folder).learner))
+    state = sound(one_of(ended(made, last, folder).learner, number))
     return Found(made, state, state.memory.strategy)
 
 

@@ -230,7 +230,7 @@ def _one_option(space: Space, number: Array) -> dict[str, Array]:
 
 
 def _nothing_ruled_out(space: Space) -> dict[str, Array]:
-    return {part: jnp.zeros(shape) for part, shape in space.shapes.items()}
+    return {part: jax.device_put(np.zeros(shape, np.float32)) for part, shape in space.shapes.items()}
 
 
 def _figure(cost: float) -> str:

@@ -3,6 +3,8 @@
 Nothing about the order of data needs saving, so a resumed run sees the very batches it would have seen.
 """
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -56,6 +58,11 @@ def split_rows(key: Key, count: int, fraction: float) -> tuple[Array, Array]:
             f"a fraction of {fraction} splits {count} examples into {first} and {count - first}; both parts need at "
             "least one example, so the fraction must be between 0 and 1."
         )
+    return _split(key, count, first)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _split(key: Key, count: int, first: int) -> tuple[Array, Array]:
     order = jax.random.permutation(named(key, "split"), jnp.arange(count, dtype=jnp.int32))
     return order[:first], order[first:]
 

@@ -35,7 +35,7 @@ def random_architectures(space: Space, key: Key, count: int) -> Architecture:
     drawn = {part: np.asarray(rows) for part, rows in jax.jit(jax.vmap(lambda key: random(space, key)))(keys).items()}
     _, first = np.unique(np.concatenate(list(drawn.values()), axis=1), axis=0, return_index=True)
     chosen = np.sort(first)[:count]
-    return {part: jnp.asarray(rows[chosen]) for part, rows in drawn.items()}
+    return {part: jax.device_put(rows[chosen]) for part, rows in drawn.items()}
 
 
 def shared_weights(
@@ -57,7 +57,7 @@ def shared_weights(
     if method.child is None:
         raise ValueError("the supernet of this method has no weights for its architectures.")
     child: Callable[..., Array] = method.child
-    first = None if calibration is None else normalize(augmentation, calibration)
+    first = None if calibration is None else jax.jit(normalize, static_argnums=0)(augmentation, calibration)
 
     def answer(of: tuple[SearchState, Architecture], images: Array) -> Array:
         if first is None:

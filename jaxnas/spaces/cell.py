@@ -174,7 +174,7 @@ def _options(part: str, kept: Edges, nodes: int, operations: tuple[str, ...]) ->
                 f"node {node} of {part} reads state {source} twice, which the cells of this space cannot express."
             )
         options[positions[source, node]] = choose(f"operation at node {node} of {part}:", operation, table)
-    return jnp.asarray(options)
+    return jax.device_put(options)
 
 
 def _write_cell(kept: Edges) -> str:

@@ -9,7 +9,7 @@ their choice, of every stage.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError, unknown
@@ -228,7 +228,7 @@ def chain_space(plan: Chain, name: str, *, shared: bool = False, digits: bool = 
 
     def parse(text: str) -> Architecture:
         names = _read_digits(text.strip(), options, len(allowed)) if digits else text.strip().split("+")
-        return {PART: jnp.asarray(options_to_numbers(PART, names, options, allowed))}
+        return {PART: jax.device_put(options_to_numbers(PART, names, options, allowed))}
 
     return product_space(
         name, {PART: options}, {PART: len(allowed)}, allowed={PART: allowed}, canonical=canonical, parse=parse

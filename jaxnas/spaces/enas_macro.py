@@ -7,7 +7,7 @@ any of the states before that one.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError, choose
@@ -116,6 +116,6 @@ def _parse(layers: int, operations: tuple[str, ...], text: str) -> Architecture:
         answers += [ANSWERS[int(digit)] for digit in digits]
     allowed = _allowed(layers, operations)
     return {
-        PART: jnp.asarray(options_to_numbers(PART, names, operations, allowed[PART])),
-        SKIPS: jnp.asarray(options_to_numbers(SKIPS, answers, ANSWERS, allowed[SKIPS])),
+        PART: jax.device_put(options_to_numbers(PART, names, operations, allowed[PART])),
+        SKIPS: jax.device_put(options_to_numbers(SKIPS, answers, ANSWERS, allowed[SKIPS])),
     }

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError
@@ -203,6 +203,6 @@ def _parse(plan: MemoryBanks, text: str) -> Architecture:
         for part, option in zip(found, match.groups(), strict=True):
             found[part].append(option)
     return {
-        part: jnp.asarray(options_to_numbers(part, names, plan.options[part], _allowed(plan, part)))
+        part: jax.device_put(options_to_numbers(part, names, plan.options[part], _allowed(plan, part)))
         for part, names in found.items()
     }

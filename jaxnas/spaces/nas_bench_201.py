@@ -5,7 +5,7 @@ A cell has one input, state 0, and three nodes, each the sum of what its edges b
 
 from collections.abc import Mapping
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError
@@ -65,4 +65,4 @@ def _parse(text: str) -> Architecture:
             form = "".join(f"|skip_connect~{source}" for source in range(number + 1))
             raise UserError(f"node {number} of the cell is {node!r}, but has to look like {form}|.")
         operations += [operation for operation, _, _ in pairs]
-    return {PART: jnp.asarray(options_to_numbers(PART, operations, OPERATIONS, _ALL))}
+    return {PART: jax.device_put(options_to_numbers(PART, operations, OPERATIONS, _ALL))}

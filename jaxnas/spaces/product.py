@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -101,6 +102,6 @@ def _parse(options: Mapping[str, tuple[str, ...]], allowed: Mapping[str, np.ndar
         form = ";".join(f"{part}:option+..." for part in options)
         raise UserError(f"the architecture {text.strip()!r} is not written {form}.")
     return {
-        part: jnp.asarray(options_to_numbers(part, names.split("+"), options[part], allowed[part]))
+        part: jax.device_put(options_to_numbers(part, names.split("+"), options[part], allowed[part]))
         for part, _, names in parts
     }

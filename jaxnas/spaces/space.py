@@ -4,6 +4,7 @@ All functions of arrays work under jit and vmap. Whatever makes an architecture 
 valid in spaces where not every combination of options is.
 """
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -50,12 +51,14 @@ def random(space: Space, key: Key) -> Architecture:
 def _noise(space: Space, key: Key) -> Mapping[str, tuple[Array, Array]]:
     """Uniform noise in [0, 1) for every option and every choice: {part: (float32 [choices, options], [choices])}."""
 
-    def of_part(part: str) -> tuple[Array, Array]:
-        choices, options = space.shapes[part]
-        noise = _spread(jax.random.bits(named(key, part), (choices,)), options + 1)
-        return noise[:, :options], noise[:, options]
+    return {part: _noise_of(part, shape, key) for part, shape in space.shapes.items()}
 
-    return {part: of_part(part) for part in space.shapes}
+
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)  # one program where it is not part of another
+def _noise_of(part: str, shape: tuple[int, int], key: Key) -> tuple[Array, Array]:
+    choices, options = shape
+    noise = _spread(jax.random.bits(named(key, part), (choices,)), options + 1)
+    return noise[:, :options], noise[:, options]
 
 
 def _spread(words: Array, count: int) -> Array:

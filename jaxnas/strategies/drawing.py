@@ -57,7 +57,7 @@ def prepared(problem: Problem) -> tuple[Problem, Architecture]:
     if space.relevant is not None:
         space = _settled(space)
         problem = problem._replace(space=space)
-    least = space.best({part: jnp.zeros(shape) for part, shape in space.shapes.items()})
+    least = space.best({part: jax.device_put(np.zeros(shape, np.float32)) for part, shape in space.shapes.items()})
     if not legal(problem._replace(limit=0.0), least):
         raise UserError(f"the options that are still allowed leave no architecture of the space {space.name!r}.")
     if problem.cost is not None and problem.limit:
@@ -95,7 +95,7 @@ def _narrowed(space: Space, allowed: Mapping[str, np.ndarray]) -> Space:
 
 
 def _settled(space: Space) -> Space:
-    first = {part: jnp.argmax(jnp.asarray(mask), axis=1).astype(jnp.int32) for part, mask in space.allowed.items()}
+    first = {part: np.argmax(mask, axis=1).astype(np.int32) for part, mask in space.allowed.items()}
 
     def settle(architecture: Architecture) -> Architecture:
         assert space.relevant is not None

@@ -16,7 +16,7 @@ from jaxnas.core.errors import Stopped, UserError
 from jaxnas.core.types import PyTree
 from jaxnas.train.checkpoint import Checkpoints
 from jaxnas.train.logging import MetricLog, Progress
-from jaxnas.train.parallel import Program, compile_program, init_over_seeds, over_seeds, prefers_one_by_one
+from jaxnas.train.parallel import Program, compile_program, init_over_seeds, one_of, over_seeds, prefers_one_by_one
 from jaxnas.train.signals import StopRequest
 from jaxnas.train.task import RunState, Task, advance, finish_epoch, init_run
 
@@ -210,7 +210,7 @@ def _epoch_row(run: RunState, epoch: int, seeds: tuple[int, ...]) -> dict[str, f
     row = {}
     for name, values in run.history.items():
         if values.ndim == 2:
-            column = np.asarray(values[:, epoch])
+            column = np.asarray(values)[:, epoch]
             row[name] = float(column.mean())
             if len(seeds) > 1:
                 row |= {f"{name}/seed_{seed}": float(value) for seed, value in zip(seeds, column, strict=True)}
@@ -225,7 +225,7 @@ def _check_finite(task: Task, run: RunState, seeds: tuple[int, ...], checkpoints
     checkpoints.wait()
     number = int(np.argmax(failed >= 0))
     kept = checkpoints.latest_step()
-    what, remedy = task.fault(jax.tree.map(lambda leaf: leaf[number], run.learner))
+    what, remedy = task.fault(one_of(run.learner, number))
     raise UserError(
         f"{task.name}: {what} is not finite at step {int(failed[number])} of seed {seeds[number]}; "
         + (f"the checkpoint of step {kept} is kept; " if kept is not None else "no step had been saved yet; ")

@@ -111,6 +111,12 @@ def prefers_one_by_one(branches: bool) -> bool:
     return branches or jax.default_backend() == "cpu"
 
 
+@jax.jit
+def one_of(states: PyTree, number: Array | int) -> PyTree:
+    """The entry of one seed in states with a leading axis of seeds; one program, however many leaves there are."""
+    return jax.tree.map(lambda leaf: leaf[number], states)
+
+
 class Program(NamedTuple):
     """A compiled function, and the bytes of memory on each device for its arguments, results and scratch."""
 

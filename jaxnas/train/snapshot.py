@@ -53,7 +53,8 @@ def unpack(template: PyTree, data: np.ndarray) -> PyTree:
         raw = _raw_type(leaf)
         part = data[position : position + raw.nbytes].copy().view(raw.dtype).reshape(raw.shape)
         position += raw.nbytes
-        placed.append(_wrap_key(leaf.dtype, jnp.array(part)) if _is_key(leaf) else jnp.array(part))
+        array = jax.device_put(part)  # jnp.array would compile a program for every shape
+        placed.append(_wrap_key(leaf.dtype, array) if _is_key(leaf) else array)
     weak = {number: placed[number] for number, leaf in enumerate(leaves) if getattr(leaf, "weak_type", False)}
     for number, array in _weaken(weak).items():
         placed[number] = array

@@ -45,7 +45,8 @@ def test_pieces_add_up_to_the_whole(row):
     """Exactly on the host: what two random architectures differ in is in the terms; up to float32 as cost of gates."""
     name, images, own = FAMILY_ROWS[row]
     family = FAMILIES[name](images, **own)
-    drawn = [random(family.space, jax.random.key(seed)) for seed in range(1, 3)]
+    draw = jax.jit(lambda seed: random(family.space, jax.random.key(seed)))
+    drawn = [draw(seed) for seed in range(1, 3)]
     wholes = [exact_cost(family, images, architecture) for architecture in drawn]
     for field, build in enumerate((params_cost, mult_adds_cost)):
         values = tabulate(
@@ -53,9 +54,10 @@ def test_pieces_add_up_to_the_whole(row):
         )
         first, second = (table_cost(family.terms(), values, architecture) for architecture in drawn)
         assert first - second == wholes[0][field] - wholes[1][field]
-        expected = jax.jit(build(family, images))
+        cost = build(family, images)
+        expected = jax.jit(lambda one, cost=cost: cost(encode(family.space, one)))
         for architecture, whole in zip(drawn, wholes, strict=True):
-            np.testing.assert_allclose(expected(encode(family.space, architecture)), whole[field], rtol=1e-6)
+            np.testing.assert_allclose(expected(architecture), whole[field], rtol=1e-6)
 
 
 def test_macro_costs_what_its_authors_count():
@@ -89,26 +91,23 @@ def test_expectation_is_that_of_all_architectures():
     rng = np.random.default_rng(0)
     tables = tabulate(TERMS, lambda piece: prices.setdefault(piece.name, rng.uniform(1, 2)))
     cost = expected_cost(SPACE, TERMS, tables, base=3.0)
-    logits = {part: jax.random.normal(jax.random.key(i), SPACE.shapes[part]) for i, part in enumerate(SPACE.shapes)}
+    logits = {part: rng.standard_normal(shape, np.float32) for part, shape in SPACE.shapes.items()}
+    kernels, widths = itertools.product(range(2), repeat=3), itertools.product(range(3), repeat=2)
+    all_chosen = [{"kernel": kernel, "width": width} for kernel, width in itertools.product(kernels, widths)]
+    costs = np.asarray([3.0 + table_cost(TERMS, tables, chosen) for chosen in all_chosen])
 
     def expected(logits):
         return cost(jax.tree.map(jax.nn.softmax, logits))
 
     def enumerated(logits):
-        probabilities = jax.tree.map(jax.nn.softmax, logits)
-        total = 0.0
-        for kernel in itertools.product(range(2), repeat=3):
-            for width in itertools.product(range(3), repeat=2):
-                chosen = {"kernel": kernel, "width": width}
-                chance = 1.0
-                for part, options in chosen.items():
-                    for row, option in enumerate(options):
-                        chance *= probabilities[part][row, option]
-                total += chance * (3.0 + table_cost(TERMS, tables, chosen))
-        return total
+        chances = 1.0
+        for part, values in logits.items():
+            options = np.asarray([chosen[part] for chosen in all_chosen])
+            chances *= jnp.prod(jax.nn.softmax(values)[np.arange(len(values)), options], axis=1)
+        return chances @ costs
 
-    np.testing.assert_allclose(expected(logits), enumerated(logits), rtol=1e-5)
-    actual, wanted = jax.grad(expected)(logits), jax.grad(enumerated)(logits)
+    (value, actual), (truth, wanted) = (jax.jit(jax.value_and_grad(one))(logits) for one in (expected, enumerated))
+    np.testing.assert_allclose(value, truth, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, wanted)
 
 
@@ -119,12 +118,12 @@ def test_a_piece_is_priced_once():
 
 
 def test_costs_of_many_architectures_at_once():
-    cost = expected_cost(SPACE, TERMS, tabulate(TERMS, lambda piece: 1.0), 0.5)
+    cost = jax.jit(expected_cost(SPACE, TERMS, tabulate(TERMS, lambda piece: 1.0), 0.5))
     keys = jax.random.split(jax.random.key(0), 4)
-    gates = jax.vmap(lambda key: encode(SPACE, random(SPACE, key)))(keys)
-    together = jax.vmap(cost)(gates)
+    gates = jax.device_get(jax.jit(jax.vmap(lambda key: encode(SPACE, random(SPACE, key))))(keys))
+    together = jax.jit(jax.vmap(cost))(gates)
     apart = [cost(jax.tree.map(lambda leaf, i=i: leaf[i], gates)) for i in range(4)]
-    np.testing.assert_allclose(together, jnp.stack(apart), rtol=1e-6)
+    np.testing.assert_allclose(together, apart, rtol=1e-6)
 
 
 def test_a_table_of_another_shape():

@@ -1,5 +1,6 @@
 """Coordinate differences against derivatives, and their structured form against the plain one."""
 
+import functools
 import itertools
 
 import chex
@@ -18,10 +19,14 @@ KEY = jax.random.key(0)
 COUNT = jnp.zeros((), jnp.int32)
 
 
+@functools.partial(jax.jit, static_argnames="epsilon")
 def plain(params, x, y, epsilon):
     """The differences of the network's loss, parameter by parameter."""
-    estimator = jax.jit(coordinate_differences(epsilon, chunk=64), static_argnums=3)
+    estimator = coordinate_differences(epsilon, chunk=64)
     return estimator(KEY, params, COUNT, lambda params: (sign_network.loss(params, x, y), {})).gradient
+
+
+structured = jax.jit(structured_differences, static_argnames="tile")  # once for what tests share
 
 
 def problem(widths, bias, batch, values):
@@ -64,8 +69,8 @@ def small_integers(generator, shape):
 )
 def test_structured_equals_plain(widths, bias, batch, epsilon, tile, values):
     with jax.enable_x64(True):
-        params, x, y = jax.tree.map(jnp.asarray, problem(widths, bias, batch, values))
-        got = jax.jit(structured_differences, static_argnames="tile")(params, x, y, epsilon=epsilon, tile=tile)
+        params, x, y = problem(widths, bias, batch, values)
+        got = structured(params, x, y, epsilon=epsilon, tile=tile)
         chex.assert_trees_all_equal_shapes_and_dtypes(got, params)
         chex.assert_trees_all_close(got, plain(params, x, y, epsilon), rtol=0, atol=1e-10)
 
@@ -86,31 +91,29 @@ def test_structured_equals_plain(widths, bias, batch, epsilon, tile, values):
 )
 def test_a_single_sign_by_hand(x, weight, epsilon, changes):
     """With output 3·sign(x·w) and target 1 the loss is 4 at +1 and 16 at -1: a difference of -12 over 2ε."""
-    params = ({"kernel": jnp.full((1, 1), weight)}, {"kernel": jnp.full((1, 1), 3.0)})
-    gradient = structured_differences(params, jnp.full((1, 1), x), jnp.ones(1), epsilon=epsilon)
+    x, weight, output = (np.full((1, 1), value, np.float32) for value in (x, weight, 3.0))
+    arguments = ({"kernel": weight}, {"kernel": output}), x, np.ones(1, np.float32)
+    gradient = structured(*arguments, epsilon=epsilon)
     np.testing.assert_allclose(gradient[0]["kernel"], [[changes * -12 / (2 * epsilon)]])
-    np.testing.assert_allclose(
-        plain(params, jnp.full((1, 1), x), jnp.ones(1), epsilon)[0]["kernel"], gradient[0]["kernel"]
-    )
+    np.testing.assert_allclose(plain(*arguments, epsilon)[0]["kernel"], gradient[0]["kernel"])
 
 
 @pytest.mark.parametrize("epsilon", [0.01, 0.1, 3.0])
 def test_the_last_layer_has_the_derivative_whatever_the_step(epsilon):
     with jax.enable_x64(True):
-        params, x, y = jax.tree.map(jnp.asarray, problem((3, 4, 2), True, 10, real))
-        got = structured_differences(params, x, y, epsilon=epsilon)
-        chex.assert_trees_all_close(got[-1], jax.grad(sign_network.loss)(params, x, y)[-1], rtol=1e-12)
+        arguments = problem((3, 4, 2), True, 10, real)
+        got = structured(*arguments, epsilon=epsilon)
+        chex.assert_trees_all_close(got[-1], jax.jit(jax.grad(sign_network.loss))(*arguments)[-1], rtol=1e-12)
 
 
 def test_structured_maps_over_networks_and_steps_and_takes_targets_of_rank_one():
-    params = jax.vmap(lambda key: sign_network.init(key, (3, 4, 4, 1)))(jax.random.split(KEY, 3))
-    x, y = jax.random.normal(KEY, (10, 3)), jax.random.normal(KEY, (10,))
-    steps = jnp.array([0.1, 0.5, 1.0])
-    mapped = jax.vmap(lambda params, epsilon: structured_differences(params, x, y, epsilon=epsilon, tile=4))(
-        params, steps
-    )
-    for i, step in enumerate([0.1, 0.5, 1.0]):
-        one = structured_differences(jax.tree.map(lambda leaf, i=i: leaf[i], params), x, y[:, None], epsilon=step)
+    one, x, y = jax.tree.map(np.float32, problem((3, 4, 4, 1), True, 10, real))
+    params = jax.tree.map(lambda leaf: np.stack([leaf, -leaf, leaf / 2]), one)
+    steps = np.asarray([0.1, 0.5, 1.0], np.float32)
+    over_both = jax.vmap(lambda params, epsilon: structured_differences(params, x, y[:, 0], epsilon=epsilon, tile=4))
+    mapped = jax.device_get(jax.jit(over_both)(params, steps))
+    for i, step in enumerate(steps):
+        one = structured(jax.tree.map(lambda leaf, i=i: leaf[i], params), x, y, epsilon=step)
         chex.assert_trees_all_close(jax.tree.map(lambda leaf, i=i: leaf[i], mapped), one, rtol=1e-5, atol=1e-6)
 
 
@@ -120,14 +123,14 @@ def quartic(params):
     return jnp.sum(a**4) + jnp.sum(a) * jnp.sum(b), {"first": jnp.max(a)}
 
 
-PARAMS = {"a": jnp.array([[1.0, -2.0], [0.5, 0.0]]), "b": {"c": jnp.array([3.0, -1.0, 0.25])}}
+PARAMS = jax.tree.map(np.float32, {"a": np.array([[1, -2], [0.5, 0]]), "b": {"c": np.array([3, -1, 0.25])}})
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5, 7, 100])
 def test_plain_differences_of_a_polynomial_are_its_closed_form(chunk):
-    estimate = coordinate_differences(0.5, chunk)(KEY, PARAMS, COUNT, quartic)
+    estimate = jax.jit(coordinate_differences(0.5, chunk), static_argnums=3)(KEY, PARAMS, COUNT, quartic)
     a, b = PARAMS["a"], PARAMS["b"]["c"]
-    expected = {"a": 4 * a**3 + 4 * a * 0.25 + jnp.sum(b), "b": {"c": jnp.full(3, jnp.sum(a))}}
+    expected = {"a": 4 * a**3 + 4 * a * 0.25 + np.sum(b), "b": {"c": np.full(3, np.sum(a))}}
     chex.assert_trees_all_close(estimate.gradient, expected, rtol=1e-4, atol=1e-4)
     loss, metrics = quartic(PARAMS)
     chex.assert_trees_all_equal((estimate.loss, estimate.metrics, estimate.draw), (loss, metrics, None))
@@ -139,9 +142,9 @@ def test_a_sample_of_coordinates_measures_just_these_and_others_with_other_keys(
         gradient = coordinate_differences(0.5, coordinates=coordinates)(key, PARAMS, COUNT, quartic).gradient
         return ravel_pytree(gradient)[0]
 
-    samples = np.asarray(jax.vmap(lambda key: flat(key, number))(jax.random.split(KEY, 40)))
+    samples = np.asarray(jax.jit(jax.vmap(lambda key: flat(key, number)))(jax.random.split(KEY, 40)))
     measured = ~np.isnan(samples)
-    whole = np.broadcast_to(flat(KEY, None), samples.shape)
+    whole = np.broadcast_to(jax.jit(flat, static_argnums=1)(KEY, None), samples.shape)
     np.testing.assert_allclose(samples[measured], whole[measured], rtol=1e-6)
     assert (measured.sum(axis=1) == number).all()
     assert measured.any(axis=0).all()

@@ -1,5 +1,7 @@
 """What a student learns from a teacher, and the steps of training in parts, in bfloat16 and beside a teacher."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,8 +55,9 @@ def map_by_hand(values):
 
 
 def test_attention_maps_are_unit_vectors_of_energies():
-    np.testing.assert_allclose(attention_map(jnp.asarray(features(0))), map_by_hand(features(0)), rtol=1e-5)
-    np.testing.assert_array_equal(attention_map(jnp.zeros((1, 2, 2, 3))), np.zeros((1, 4)))  # nothing, not NaN
+    of = jax.jit(attention_map)
+    np.testing.assert_allclose(of(features(0)), map_by_hand(features(0)), rtol=1e-5)
+    np.testing.assert_array_equal(of(np.zeros((1, 2, 2, 3))), np.zeros((1, 4)))  # nothing, not NaN
 
 
 @pytest.mark.parametrize("taps", [1, 2, 3, 4])
@@ -63,8 +66,7 @@ def test_the_attention_loss_weighs_as_three_taps_whatever_their_number(taps):
     shapes = [((2, 4, 4, 3), (2, 4, 4, 5)), ((2, 2, 2, 6), (2, 2, 2, 2))] * 2
     pairs = [(features(n, ours), features(n + 9, theirs)) for n, (ours, theirs) in enumerate(shapes[:taps])]
     expected = [np.mean((map_by_hand(ours) - map_by_hand(theirs)) ** 2) for ours, theirs in pairs]
-    ours, theirs = ([jnp.asarray(one) for one in maps] for maps in zip(*pairs, strict=True))
-    found = attention_loss(ours, theirs, 1000.0)
+    found = jax.jit(attention_loss)(*zip(*pairs, strict=True), 1000.0)
     np.testing.assert_allclose(found, 1000 * 3 * np.mean(expected), rtol=1e-4)
 
 
@@ -78,16 +80,16 @@ def test_the_soft_loss_is_a_divergence_of_softened_answers(temperature):
     ours, theirs = features(1, (5, 4)), features(2, (5, 4))
     p, q = softmax(theirs / temperature), softmax(ours / temperature)
     expected = temperature**2 * np.mean(np.sum(p * np.log(p / q), axis=1))
-    np.testing.assert_allclose(soft_loss(jnp.asarray(ours), jnp.asarray(theirs), temperature), expected, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(soft_loss)(ours, theirs, temperature), expected, rtol=1e-4)
 
 
 def test_a_student_that_equals_its_teacher_has_nothing_to_learn():
     """Of the soft answers up to the rounding of a softmax; nothing at all of the maps."""
-    logits, maps = jnp.asarray(features(3, (5, 4)), jnp.float32), jnp.asarray(features(4), jnp.float32)
-    soft = jax.value_and_grad(lambda student: soft_loss(student, logits, 4.0))(logits)
-    attention = jax.value_and_grad(lambda student: attention_loss([student], [maps], 1000.0))(maps)
-    assert all(float(jnp.max(jnp.abs(one))) < 2e-6 for one in soft)
-    assert all(float(jnp.max(jnp.abs(one))) == 0 for one in attention)
+    logits, maps = features(3, (5, 4)), features(4)
+    soft = jax.jit(jax.value_and_grad(soft_loss))(logits, logits, 4.0)
+    attention = jax.jit(jax.value_and_grad(attention_loss))([maps], [maps], 1000.0)
+    assert all(np.max(np.abs(one)) < 2e-6 for one in soft)
+    assert all(np.max(np.abs(one)) == 0 for one in jax.tree.leaves(attention))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -96,7 +98,7 @@ def test_label_smoothing(smoothing):
     logits, labels = features(5, (6, 4)), np.arange(6) % 4
     targets = np.full((6, 4), smoothing / 4) + (1 - smoothing) * np.eye(4)[labels]
     expected = -np.mean(np.sum(targets * np.log(softmax(logits)), axis=1))
-    found = smoothed_cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing)
+    found = jax.jit(smoothed_cross_entropy, static_argnums=2)(logits, labels, smoothing)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -107,8 +109,7 @@ def test_taps_are_found_by_their_paths(name):
     shapes = tap_shapes(network, SHAPE)
     assert {tap: shapes[tap] for tap in expected} == expected
     assert "classifier" not in shapes  # has no pixels
-    variables = random_variables(network, SHAPE)
-    images = jax.random.normal(jax.random.key(0), (2, *SHAPE))
+    variables, images = random_variables(network, SHAPE), features(0, (2, *SHAPE))
 
     @jax.jit
     def both(variables, images):
@@ -125,8 +126,8 @@ def test_taps_are_found_by_their_paths(name):
 def test_a_tap_is_what_its_module_answers():
     """The last group of a wide network, and what follows it: a normalisation, ReLU, the mean, a linear layer."""
     variables = random_variables(WIDE, SHAPE)
-    images = jax.random.normal(jax.random.key(0), (2, *SHAPE))
-    (logits, _), changed, (last, first) = apply_tapped(WIDE, variables, images, ("group_3", "group_1"), train=False)
+    tapped = jax.jit(functools.partial(apply_tapped, WIDE, taps=("group_3", "group_1"), train=False))
+    (logits, _), changed, (last, first) = jax.device_get(tapped(variables, features(0, (2, *SHAPE))))
     assert (last.shape[-1], first.shape[-1], dict(changed)) == (64, 16, {})
     learned, running = (variables[part]["normalization"]["batch_norm"] for part in ("params", "batch_stats"))
     hidden = (last - running["mean"]) / np.sqrt(running["var"] + 1e-5) * learned["scale"] + learned["bias"]
@@ -168,8 +169,8 @@ class Flat(nn.Module):
 
 
 def data_of(seed=0, count=8, teacher=()):
-    images = jax.random.randint(jax.random.key(seed), (count, *SHAPE), 0, 256).astype(jnp.uint8)
-    return TrainingData(images, jnp.arange(count, dtype=jnp.int32) % CLASSES, teacher)
+    images = np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
+    return TrainingData(images, np.arange(count, dtype=np.int32) % CLASSES, teacher)
 
 
 def stepped(network, data, *, variables=None, distillation=None, **changes):
@@ -186,15 +187,23 @@ def stepped(network, data, *, variables=None, distillation=None, **changes):
         distillation=distillation,
         feed=lambda first_step: iter(()),
     )
-    state = task.init(jax.random.key(0), ())
+    state = jax.jit(task.init)(jax.random.key(0), ())
     state = state._replace(variables=variables or state.variables)
-    zero = jnp.zeros((), jnp.int32)
-    return state, *task.step(jax.random.key(1), state, data, (), zero)
+    return state, *task.step(jax.random.key(1), state, data, (), np.int32(0))
 
 
 def gradient_of(state):
     """Without decay and clipping the momentum after one step is the gradient."""
     return optax.tree_utils.tree_get(state.optimizer, "trace")
+
+
+def norm(tree):
+    return np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(jax.device_get(tree))))
+
+
+def distance(one, other):
+    """The norm of what two trees differ by, in NumPy: in eager JAX every shape compiles programs of its own."""
+    return norm(jax.tree.map(np.subtract, jax.device_get(one), jax.device_get(other)))
 
 
 def assert_close(actual, expected, rtol=1e-4, atol=1e-6):
@@ -213,18 +222,17 @@ def test_a_batch_in_parts_is_one_batch_where_no_statistics_are_shared(parts):
 @pytest.fixture(scope="module")
 def halves():
     """Two equal halves, stepped at once and one after the other."""
-    images, labels, *_ = data_of(count=4)
-    data = TrainingData(jnp.concatenate([images, images]), jnp.concatenate([labels, labels]))
+    images, labels, *_ = data_of(seed=3, count=4)
+    data = TrainingData(np.concatenate([images, images]), np.concatenate([labels, labels]))
     return data, *(stepped(WIDE, data, accumulate=number) for number in (1, 2))
 
 
 def test_equal_halves_have_the_gradient_of_the_whole(halves):
     """Batch normalisation sees the same statistics in both; the running ones move twice instead of once."""
     _, (before, one, metrics), (_, two, found) = halves
-    difference = optax.tree.norm(jax.tree.map(jnp.subtract, gradient_of(two), gradient_of(one)))
-    assert float(difference) < 1e-3 * float(optax.tree.norm(gradient_of(one)))
+    assert distance(gradient_of(two), gradient_of(one)) < 1e-3 * norm(gradient_of(one))
     assert_close(found, metrics, rtol=1e-3)
-    start, once, twice = (state.variables["batch_stats"] for state in (before, one, two))
+    start, once, twice = (jax.device_get(state.variables["batch_stats"]) for state in (before, one, two))
     # Once r₁ = 0.9 r₀ + 0.1 b, twice 0.9 r₁ + 0.1 b = 1.9 r₁ - 0.9 r₀.
     expected = jax.tree.map(lambda r0, r1: 1.9 * r1 - 0.9 * r0, start, once)
     assert_close(twice, expected, rtol=1e-3, atol=1e-4)
@@ -238,8 +246,7 @@ def test_bfloat16_is_for_products_only(halves):
         jnp.dtype("float32")
     }
     np.testing.assert_allclose(found["loss"], metrics["loss"], rtol=0.05)
-    difference = optax.tree.norm(jax.tree.map(jnp.subtract, gradient_of(state), gradient_of(one)))
-    assert 0 < float(difference) < 0.2 * float(optax.tree.norm(gradient_of(one)))
+    assert 0 < distance(gradient_of(state), gradient_of(one)) < 0.2 * norm(gradient_of(one))
 
 
 @pytest.mark.parametrize(("soft", "taps"), [(0.3, ("group_1", "group_3")), (0.0, ("group_2",)), (0.5, ())])
@@ -249,9 +256,9 @@ def test_a_step_follows_all_that_a_teacher_says(soft, taps):
     distillation = Distillation(WIDE, tuple((tap, tap) for tap in taps), 20.0, soft, 4.0)
     data = data_of(teacher=teacher)
     _, state, metrics = stepped(WIDE, data, variables=variables, distillation=distillation)
-    images = normalize(PLAIN, data.images)
 
     def expected(params):
+        images = normalize(PLAIN, data.images)
         inputs = variables | {"params": params}
         (logits, _), _, ours = apply_tapped(WIDE, inputs, images, taps, train=True)
         (said, _), _, theirs = apply_tapped(WIDE, teacher, images, taps, train=False)
@@ -269,8 +276,7 @@ def test_a_step_follows_all_that_a_teacher_says(soft, taps):
     gradient, parts = jax.jit(jax.grad(expected, has_aux=True))(variables["params"])
     assert set(metrics) == {"accuracy", *parts}
     assert_close({name: metrics[name] for name in parts}, parts, rtol=1e-3)
-    difference = optax.tree.norm(jax.tree.map(jnp.subtract, gradient_of(state), gradient))
-    assert float(difference) < 2e-3 * float(optax.tree.norm(gradient))
+    assert distance(gradient_of(state), gradient) < 2e-3 * norm(gradient)
 
 
 class Watched(Flat):
@@ -292,6 +298,7 @@ def test_a_teachers_statistics_stay_in_float32_too():
 
 def test_the_average_is_what_a_network_is_judged_by():
     before, state, _ = stepped(Flat(), data_of(), average_decay=0.5)
-    first = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, before.variables, state.variables)
+    old, new = jax.device_get((before.variables, state.variables))
+    first = jax.tree.map(lambda one, other: 0.1 * one + 0.9 * other, old, new)
     assert_close(state.judged, first)
     assert_close(stepped(Flat(), data_of())[1].judged, state.variables)

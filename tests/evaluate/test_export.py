@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax import linen as nn
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 from PIL import Image
 
@@ -28,11 +27,11 @@ from jaxnas.layers.substitutes import KINDS
 from jaxnas.networks.cell_network import CellNetwork
 from jaxnas.networks.cell_operations import OPERATIONS
 from jaxnas.networks.census import census
-from jaxnas.networks.initial import init_variables
 from jaxnas.networks.residual_network import WideResNet
 from jaxnas.networks.substituted import Replacement, SubstitutedNetwork
 from jaxnas.spaces.genotype import format_genotype, parse_genotype
 from jaxnas.spaces.zoo import Genotype
+from tests.networks.random_variables import random_variables
 
 ROOT = Path(__file__).parents[2]
 SHAPE, MEAN, STD, NAMES = (8, 8, 1), (0.4,), (0.3,), ("ant", "bee", "cat", "dog", "eel")
@@ -52,14 +51,7 @@ def cell_network(names):
     """A network that runs each of four operations at both strides, and its variables after some training."""
     edges = tuple(zip(names, (0, 1, 0, 1), strict=True))
     network = CellNetwork(Genotype(edges, (2, 3), edges, (2, 3)), channels=2, layers=2, classes=len(NAMES))
-    variables = network.init(jax.random.key(0), jnp.zeros((1, *SHAPE)), train=False)
-    statistics: dict = dict(flatten_dict(variables["batch_stats"]))
-    for number, (place, leaf) in enumerate(statistics.items()):
-        noise = 0.5 * jax.random.normal(jax.random.key(number), leaf.shape)
-        statistics[place] = noise if place[-1] == "mean" else jnp.exp(noise)
-    # Larger weights than the initial ones carry the images' differences through the layers.
-    params = jax.tree.map(lambda leaf: 2 * leaf, variables["params"])
-    return network, {"params": params, "batch_stats": unflatten_dict(statistics)}
+    return network, random_variables(network, SHAPE)
 
 
 def some_images(count=3, shape=SHAPE):
@@ -72,9 +64,13 @@ def write(folder, network, variables, **changes):
     return folder
 
 
+def affine_variables(seed=0):
+    kernel = np.float32(np.random.default_rng(seed).normal(size=(64, len(NAMES))) / 8)
+    return {"params": {"dense": {"kernel": kernel, "bias": np.zeros(len(NAMES), np.float32)}}}
+
+
 def write_affine(folder, seed=0, **changes):
-    variables = Affine().init(jax.random.key(seed), jnp.zeros((1, *SHAPE)), train=False)
-    return write(folder, Affine(), variables, **changes)
+    return write(folder, Affine(), affine_variables(seed), **changes)
 
 
 def digest(path):
@@ -110,7 +106,7 @@ def test_every_substitute_can_be_exported(tmp_path):
         for layer, kind in zip(layers, KINDS, strict=True)
     )
     network = SubstitutedNetwork(network, replaced)
-    variables = init_variables(network, jax.random.key(0), SHAPE)
+    variables = random_variables(network, SHAPE)
     answer = load_exported(write(tmp_path, network, variables)).answer
     images = some_images()
     normal = (images.astype(np.float32) / 255 - MEAN[0]) / STD[0]
@@ -155,8 +151,7 @@ def test_the_program_is_portable(tmp_path):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_weights_keep_their_names_types_and_bits(dtype, tmp_path):
-    variables = Affine().init(jax.random.key(0), jnp.zeros((1, *SHAPE)), train=False)
-    variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), affine_variables())
     folder = write(tmp_path, Affine(), variables)
     saved = safetensors.numpy.load_file(folder / WEIGHTS)
     assert set(saved) == {"params/dense/kernel", "params/dense/bias"}

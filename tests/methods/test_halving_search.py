@@ -70,12 +70,12 @@ def make_data():
     labels = np.arange(TRAIN + VALID) % CLASSES
     noise = np.random.default_rng(0).integers(0, 200, (TRAIN + VALID, 4, 4, 1))
     images = jnp.asarray((noise + 25 * labels[:, None, None, None]).astype(np.uint8))
-    rows = jnp.arange(TRAIN + VALID)
-    return SearchData(images, jnp.asarray(labels, jnp.int32), rows[:TRAIN], rows[TRAIN:])
+    halves = np.split(np.arange(TRAIN + VALID, dtype=np.int32), [TRAIN])
+    return SearchData(images, jnp.asarray(np.int32(labels)), *map(jnp.asarray, halves))
 
 
 DATA = make_data()
-IMAGES = normalize(AUGMENTATION, DATA.images)
+IMAGES = jax.jit(normalize, static_argnums=0)(AUGMENTATION, DATA.images)
 
 
 def build(epochs=EPOCHS, settings=SETTINGS, **of_setup):
@@ -87,10 +87,15 @@ def task_of(stage):
     return search_task(stage, SPACE, batch_size=BATCH, counts=counts, augmentation=AUGMENTATION, devices=Devices())
 
 
+def taken(tree, which):
+    """That of one network, or of several, in NumPy: in eager JAX every shape compiles a program of its own."""
+    return jax.tree.map(lambda leaf: leaf[which], jax.device_get(tree))
+
+
 def trained(task, folder, before=()):
     """A task run for one seed in a folder, from its newest checkpoint on; every second step is saved."""
     folder.mkdir(parents=True, exist_ok=True)
-    one = jax.tree.map(lambda leaf: leaf[0], before)
+    one = taken(before, 0)
     with MetricLog(folder) as log, Checkpoints(folder / task.name, keep=99) as checkpoints:
         around = Surroundings((0,), Cadence(2, 1e9), log, StopRequest())
         return train(task, rehearse(task, DATA, one), DATA, around, checkpoints, 0, before).run
@@ -107,7 +112,7 @@ def searched(tmp_path_factory):
 
 
 def alone(run):
-    return jax.tree.map(lambda leaf: leaf[0], run.learner)
+    return taken(run.learner, 0)
 
 
 @jax.jit
@@ -137,18 +142,18 @@ def epoch_by_hand(params, trace, first_step, gates, order):
 def by_hand():
     """For every rung: (number in the first rung, weights, momentum, accuracy after each epoch) of every network."""
     stages = build()
-    first = stages[0].method.init(named(jax.random.key(0), "learner")).memory.networks
-    present = [(number, jax.tree.map(lambda leaf, n=number: leaf[n], first.params)) for number in range(COUNTS[0])]
-    present = [(number, params, jax.tree.map(jnp.zeros_like, params)) for number, params in present]
+    first = jax.device_get(jax.jit(stages[0].method.init)(named(jax.random.key(0), "learner")).memory.networks)
+    present = [(number, taken(first.params, number)) for number in range(COUNTS[0])]
+    present = [(number, params, jax.tree.map(np.zeros_like, params)) for number, params in present]
     rungs = []
     for rung, stage in enumerate(stages):
         key = named(jax.random.key(0), stage.name) if rung else jax.random.key(0)
-        done = []
+        done, begin_epoch = [], jax.jit(task_of(stage).begin_epoch)
         for turn, (number, params, trace) in enumerate(present):
             gates = {part: values[number] for part, values in first.logits.items()}
             accuracies = []
             for epoch in range(EACH[rung]):
-                order, _ = task_of(stage).begin_epoch(named(key, "data"), turn * EACH[rung] + epoch)
+                order, _ = begin_epoch(named(key, "data"), turn * EACH[rung] + epoch)
                 step = (DONE[rung] + epoch) * STEPS
                 params, trace, accuracy = epoch_by_hand(params, trace, step, gates, order)
                 accuracies.append(float(accuracy))
@@ -168,7 +173,7 @@ def test_every_network_of_a_rung_is_trained_as_if_it_were_alone(rung, searched):
     logits, rungs = by_hand()
     bank = alone(searched[1][rung]).memory
     for place, (number, params, trace, accuracies) in enumerate(rungs[rung]):
-        found = jax.tree.map(lambda leaf, place=place: leaf[place], bank.networks)
+        found = taken(bank.networks, place)
         chex.assert_trees_all_equal(found.logits, {part: values[number] for part, values in logits.items()})
         chex.assert_trees_all_close(found.params, params, rtol=1e-4, atol=1e-5)
         momentum = optax.tree_utils.tree_get(found.weights_state, "trace")
@@ -195,7 +200,7 @@ def test_what_is_shown_and_derived_is_the_best_of_the_rung_so_far(rung, searched
         derived.append(best)
     np.testing.assert_allclose(history["search_accuracy"][0], shown, rtol=1e-6)
     for part, values in logits.items():
-        expected = jnp.argmax(values, axis=-1)[jnp.asarray(derived)]
+        expected = np.argmax(values, axis=-1)[derived]
         np.testing.assert_array_equal(history[f"architecture/{part}"][0], expected)
 
 
@@ -205,21 +210,22 @@ def test_the_first_networks_differ_and_what_is_trained_is_what_is_judged(searche
     last = [accuracies[-1] for *_, accuracies in rungs[0]]
     assert len(set(last)) > 2 and [one[0] for one in rungs[1]] != [0, 1]
     state = alone(searched[1][2])
-    hits = jnp.argmax(searched[0][2].method.predict(state, IMAGES[TRAIN:]), axis=-1) == DATA.labels[TRAIN:]
-    np.testing.assert_allclose(jnp.mean(hits), state.memory.best.accuracy, rtol=1e-6)
+    logits = jax.jit(searched[0][2].method.predict)(state, np.asarray(IMAGES)[TRAIN:])
+    hits = np.equal(np.argmax(np.asarray(logits), axis=-1), np.asarray(DATA.labels)[TRAIN:])
+    np.testing.assert_allclose(np.mean(hits), state.memory.best.accuracy, rtol=1e-6)
 
 
 def test_of_equal_networks_the_earlier_is_promoted_and_of_no_number_none():
     first, second, _ = build()
-    state = first.method.init(jax.random.key(3))
-    state = state._replace(step=jnp.asarray(9, jnp.int32))
-    for accuracies, expected in (([0.2, jnp.nan, 0.5, 0.5], [2, 3]), ([jnp.nan, 0.1, 0.0, 0.1], [1, 3])):
-        bank = state.memory._replace(accuracies=jnp.asarray(accuracies))
-        entered = second.enter(jax.random.key(4), state._replace(memory=bank))
-        kept = jax.tree.map(lambda leaf, own=expected: leaf[jnp.asarray(own)], bank.networks)
+    state = jax.device_get(jax.jit(first.method.init)(jax.random.key(3)))
+    state, enter = state._replace(step=np.int32(9)), jax.jit(second.enter)
+    for accuracies, expected in (([0.2, np.nan, 0.5, 0.5], [2, 3]), ([np.nan, 0.1, 0.0, 0.1], [1, 3])):
+        bank = state.memory._replace(accuracies=np.float32(accuracies))
+        entered = enter(jax.random.key(4), state._replace(memory=bank))
+        kept = taken(bank.networks, expected)
         chex.assert_trees_all_equal(entered.memory.networks, kept)
         loaded = entered.params, entered.weights_state, entered.logits
-        chex.assert_trees_all_equal(loaded, tuple(jax.tree.map(lambda leaf: leaf[0], kept)))
+        chex.assert_trees_all_equal(loaded, tuple(taken(kept, 0)))
         assert entered.memory.accuracies.tolist() == [-1, -1] and entered.memory.best.accuracy == -1
         chex.assert_trees_all_equal(entered.memory.best.best, bank.best.best)
         assert int(entered.step) == 0
@@ -267,8 +273,8 @@ def test_every_candidate_is_within_the_limit():
     keys = jax.random.split(jax.random.key(5), 16)
     costs = []
     for method in (limited, free):
-        networks = jax.jit(jax.vmap(lambda key, method=method: method.init(key).memory.networks.logits))(keys)
-        costs.append(np.asarray(jax.vmap(jax.vmap(cost))(networks)))
+        costs_of = jax.jit(jax.vmap(lambda key, method=method: jax.vmap(cost)(method.init(key).memory.networks.logits)))
+        costs.append(np.asarray(costs_of(keys)))
     assert costs[0].max() <= 2.0 < costs[1].max()
     assert set(costs[0].ravel().tolist()) == {0.0, 1.0, 2.0}
 

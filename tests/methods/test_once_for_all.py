@@ -1,5 +1,7 @@
 """Methods for nested networks: what their stages allow, teach, sort and log, and the settings that they refuse."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,8 +107,14 @@ def make(name="once_for_all", setup=None, **settings):
 
 
 def batches():
-    batch = Batch(jax.random.normal(jax.random.key(1), (6, 2, 2, 4)), jnp.arange(6) % 3)
+    batch = Batch(np.random.default_rng(1).normal(size=(6, 2, 2, 4)), np.arange(6) % 3)
     return Batches(batch, batch)
+
+
+def begun(stage, key, before):
+    """The first state of a stage, from the last one of the stage before where there is one."""
+    state = stage.method.init(key) if stage.enter is None else stage.enter(key, before)
+    return begin_watch(state, stage.method.derive(state))
 
 
 def first_states(stages):
@@ -116,8 +124,7 @@ def first_states(stages):
         if name in SEARCH:
             break
         key = jax.random.key(len(states))
-        state = stage.method.init(key) if stage.enter is None else stage.enter(key, state)
-        states[name] = begin_watch(state, stage.method.derive(state))
+        states[name] = jax.device_get(jax.jit(functools.partial(begun, stage))(key, state))
         state, _ = jax.jit(stage.method.step)(key, states[name], batches())
     return states
 
@@ -153,18 +160,19 @@ def test_stages_follow_one_another(stages):
 def test_a_stage_allows_the_largest_options_and_every_resolution(name, states, stages):
     state = states[name]
     counts = dict(zip(("kernel", "depth", "expansion"), STAGES[name], strict=False), resolution=3)
-    probabilities = stages[name].method.probabilities(state)
+    probabilities = jax.jit(stages[name].method.probabilities)(state)
     for part, mask in state.allowed.items():
         expected = np.arange(3) >= 3 - counts[part]
         np.testing.assert_array_equal(mask, np.broadcast_to(expected, mask.shape))
         np.testing.assert_allclose(probabilities[part], mask / counts[part], rtol=1e-6)
-    found = stages[name].method.derive(state)
+    found = jax.device_get(jax.jit(stages[name].method.derive)(state))
     assert all((options == 2).all() for options in found.values())
     assert int(state.step) == 0
 
 
 def test_the_teacher_stays_as_the_first_stage_left_it(states, stages):
-    left, _ = jax.jit(stages["largest"].method.step)(jax.random.key(0), states["largest"], batches())
+    step = jax.jit(stages["largest"].method.step)
+    left, _ = jax.device_get(step(jax.random.key(0), states["largest"], batches()))
     for name, state in states.items():
         if name == "largest":
             assert state.memory.teacher == ()
@@ -210,20 +218,22 @@ def test_every_stage_has_its_own_cosine_after_a_linear_rise(name):
     """Where all architectures answer the same, a step is the rate times the number of subnets times one gradient."""
     stages = make(setup=setup_of(NETWORK._replace(apply=apply_alike)), distillation=0.0)
     stage, train = stages[name], batches().train
-    state, step = stage.method.init(jax.random.key(0)), jax.jit(stage.method.step)
+    state, step = jax.jit(stage.method.init)(jax.random.key(0)), jax.jit(stage.method.step)
 
-    def loss(classifier):
+    @jax.jit
+    @jax.grad
+    def gradient_of(classifier):
         return cross_entropy(apply_alike({"classifier": classifier}, {}, train.images), train.labels)
 
     warmup = STEPS * (SHRINKING["warmup_epochs"] if name in ("kernel", "depth_2", "width_2") else 0)
     steps = STEPS * stage.epochs - warmup
     for number in range(STEPS * stage.epochs):
-        before = state.params["classifier"]
+        before = np.asarray(state.params["classifier"])
         state, _ = step(jax.random.key(number), state, batches())
         share = (1 + np.cos(np.pi * (number - warmup) / steps)) / 2
         cosine = RATES[name] * (0.9 * share + 0.1)  # down to a tenth, as in WEIGHTS
         rate = cosine if number >= warmup else RATES[name] * number / warmup
-        expected = before - rate * SUBNETS[name] * jax.grad(loss)(before)
+        expected = before - rate * SUBNETS[name] * np.asarray(gradient_of(before))
         np.testing.assert_allclose(state.params["classifier"], expected, rtol=1e-4, atol=1e-6)
 
 
@@ -258,11 +268,15 @@ def test_three_subnets_are_judged_after_every_epoch(method, settings):
     for name, stage in make(method, calibrate=3, **settings).items():
         if name in SEARCH:
             continue
-        state = stage.method.init(jax.random.key(0))
-        state, accuracy = stage.method.finish_epoch(jax.random.key(1), state, 0, jnp.nan, judge)
+
+        @jax.jit
+        def judged(key, method=stage.method):
+            state, accuracy = method.finish_epoch(key, method.init(key), 0, jnp.nan, judge)
+            return accuracy, method.metrics(state)
+
+        accuracy, found = judged(jax.random.key(0))
         choices = 6 + 6 + 2 + 1
         expected = {"smallest": 0, "middle": choices / 100, "largest": 2 * choices / 100}
-        found = stage.method.metrics(state)
         assert set(found) == {f"accuracy/{one}" for one in expected}
         for one, value in expected.items():
             np.testing.assert_allclose(found[f"accuracy/{one}"], value, rtol=1e-6)
@@ -274,11 +288,12 @@ def test_three_subnets_are_judged_after_every_epoch(method, settings):
 def test_joint_training_allows_everything_from_the_first_step(subnets):
     """With one subnet and no teacher it is the supernet of SPOS, with the same draws."""
     stage = make("joint", subnets=subnets, distillation=0.0)["supernet"]
-    state = stage.method.init(jax.random.key(0))
-    assert stage.epochs == EPOCHS and all(mask.all() for mask in state.allowed.values())
+    state = jax.jit(stage.method.init)(jax.random.key(0))
+    assert stage.epochs == EPOCHS and all(np.all(np.asarray(mask)) for mask in state.allowed.values())
     after, _ = jax.jit(stage.method.step)(jax.random.key(1), state, batches())
     other, _ = jax.jit(supernet_stage(setup_of(), WEIGHTS).method.step)(jax.random.key(1), state, batches())
-    same = all(np.allclose(after.params[name], other.params[name], rtol=1e-5) for name in after.params)
+    pairs = jax.tree.map(lambda *pair: np.allclose(*pair, rtol=1e-5), *jax.device_get((after.params, other.params)))
+    same = all(jax.tree.leaves(pairs))
     assert same == (subnets == 1)
 
 
@@ -288,7 +303,8 @@ def test_the_present_largest_network_teaches_joint_training():
     for distillation in (0.0, 1.0):
         setup = setup_of(NETWORK._replace(apply=apply_alike))
         stage = make("joint", setup, subnets=2, distillation=distillation)["supernet"]
-        steps.append(jax.jit(stage.method.step)(jax.random.key(1), stage.method.init(jax.random.key(0)), batches()))
+        state = jax.jit(stage.method.init)(jax.random.key(0))
+        steps.append(jax.jit(stage.method.step)(jax.random.key(1), state, batches()))
     np.testing.assert_allclose(*(state.params["classifier"] for state, _ in steps), rtol=1e-5)
     assert "soft_loss" not in steps[0][1] and float(steps[1][1]["soft_loss"]) > 0
 
@@ -296,9 +312,9 @@ def test_the_present_largest_network_teaches_joint_training():
 def test_the_sandwich_trains_both_ends_and_what_it_draws():
     """The largest kernels learn from the labels, the smallest from their answers: both move in every layer."""
     stage = make("sandwich", subnets=1)["supernet"]
-    state = stage.method.init(jax.random.key(0))
+    state = jax.jit(stage.method.init)(jax.random.key(0))
     after, metrics = jax.jit(stage.method.step)(jax.random.key(1), state, batches())
-    moved = np.any(after.params["kernels"] != state.params["kernels"], axis=-1)
+    moved = np.any(np.not_equal(after.params["kernels"], state.params["kernels"]), axis=-1)
     assert moved[:, 0].all() and moved[:, 2].all()
     assert set(metrics) == {"train_loss", "train_accuracy", "soft_loss"}
 

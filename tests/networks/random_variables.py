@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -22,4 +22,4 @@ def _drawn(generator: np.random.Generator, name: str, shape: tuple[int, ...]) ->
         noise *= (2 / max(1, noise[..., 0].size)) ** 0.5
     else:
         noise = np.exp(0.3 * noise) if name in ("scale", "var") else 0.3 * noise
-    return jnp.asarray(noise, jnp.float32)
+    return jax.device_put(noise.astype(np.float32))

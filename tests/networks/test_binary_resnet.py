@@ -1,9 +1,9 @@
 """XNOR networks: convolutions of signs by loops, their derivatives by formula, and what they are made of by hand."""
 
+import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
@@ -12,12 +12,15 @@ from jaxnas.core.errors import UserError
 from jaxnas.evaluate.description import describe_network
 from jaxnas.networks.binary_resnet import STOCHASTIC, BinaryConvolution, XnorResNet
 from jaxnas.relax.binary import SURROGATES
+from tests.networks.random_variables import random_variables
 
 # Activations and weights on both sides of ±1, where gradients end, and a zero, whose sign is +1.
-IMAGES = (1.5 * jax.random.normal(jax.random.key(1), (2, 5, 4, 3))).at[0, 0, 0, 0].set(0.0)
-KERNEL = jax.random.normal(jax.random.key(2), (3, 3, 3, 2))
+IMAGES = np.float32(1.5 * np.random.default_rng(1).normal(size=(2, 5, 4, 3)))
+IMAGES[0, 0, 0, 0] = 0.0
+KERNEL = np.float32(np.random.default_rng(2).normal(size=(3, 3, 3, 2)))
 
 
+@functools.partial(jax.jit, static_argnames=("gradient", "stride", "train"))
 def answer(kernel, images, gradient="clipped", stride=1, train=True, key=None) -> Any:
     module = BinaryConvolution(kernel.shape[-1], kernel.shape[0], stride, gradient)
     rngs = {} if key is None else {"signs": key}
@@ -48,18 +51,24 @@ def plain(images, kernel):
 
 def pulled_back(gradient, key=None):
     """Derivatives for kernel and images: as the module has them, and of the plain convolution with its two operands."""
-    cotangent = jnp.cos(jnp.arange(80.0)).reshape(2, 5, 4, 2)
-    output, pull = jax.vjp(lambda kernel, images: answer(kernel, images, gradient, key=key), KERNEL, IMAGES)
+    cotangent = np.cos(np.arange(80.0, dtype=np.float32)).reshape(2, 5, 4, 2)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def pulled(function, *operands):
+        output, pull = jax.vjp(function, *operands)
+        assert output.shape == cotangent.shape
+        return pull(cotangent)
+
+    own = pulled(lambda kernel, images: answer(kernel, images, gradient, key=key), KERNEL, IMAGES)
     scale = np.mean(np.abs(KERNEL), axis=(0, 1, 2))
-    _, pull_plain = jax.vjp(plain, jnp.asarray(signs(IMAGES), jnp.float32), jnp.asarray(signs(KERNEL) * scale))
-    assert output.shape == cotangent.shape
-    return pull(cotangent), pull_plain(cotangent)
+    return own, pulled(plain, np.float32(signs(IMAGES)), np.float32(signs(KERNEL) * scale))
 
 
 @pytest.mark.parametrize("gradient", SURROGATES)
 def test_activations_learn_by_the_surrogate(gradient):
     (_, found), (signs_bar, _) = pulled_back(gradient)
-    np.testing.assert_allclose(found, SURROGATES[gradient]()(IMAGES) * signs_bar, rtol=1e-4, atol=1e-5)
+    slope = np.asarray(jax.jit(SURROGATES[gradient]())(IMAGES))
+    np.testing.assert_allclose(found, slope * signs_bar, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_learn_through_their_signs_and_their_scale():
@@ -75,10 +84,11 @@ def test_weights_learn_through_their_signs_and_their_scale():
 
 def test_stochastic_signs_are_drawn_in_training_only():
     """Of 4000 draws the mean is the clipped activation, within four standard errors."""
-    values = jnp.asarray([-2.0, -0.6, 0.0, 0.3, 1.0])
-    images = jnp.broadcast_to(values, (4000, 5))[:, None, :, None]
-    kernel = jnp.asarray(0.5).reshape(1, 1, 1, 1)  # so that outputs are half the signs
-    drawn, again = (answer(kernel, images, STOCHASTIC, key=jax.random.key(seed)) for seed in (0, 1))
+    values = np.asarray([-2.0, -0.6, 0.0, 0.3, 1.0], np.float32)
+    images = np.broadcast_to(values, (4000, 5))[:, None, :, None]
+    kernel = np.full((1, 1, 1, 1), np.float32(0.5))  # so that outputs are half the signs
+    keys = (jax.random.key(seed) for seed in (0, 1))
+    drawn, again = (np.asarray(answer(kernel, images, STOCHASTIC, key=key)) for key in keys)
     assert set(np.unique(drawn).tolist()) == {-0.5, 0.5} and np.any(drawn != again)
     expected = 0.5 * np.clip(values, -1, 1)
     error = np.sqrt((0.25 - expected**2) / 4000)
@@ -89,7 +99,7 @@ def test_stochastic_signs_are_drawn_in_training_only():
 
 def test_stochastic_signs_pass_the_derivative_of_their_mean():
     (_, found), (signs_bar, _) = pulled_back(STOCHASTIC, jax.random.key(3))
-    np.testing.assert_allclose(found, signs_bar * (jnp.abs(IMAGES) < 1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, signs_bar * (np.abs(IMAGES) < 1), rtol=1e-4, atol=1e-5)
 
 
 def counts(width, channels, classes, depths, size):
@@ -133,10 +143,10 @@ def test_the_published_width_has_so_many_parameters():
 def test_a_network_answers_by_its_running_statistics(gradient):
     """Without randomness and the batch: an example alone is answered as among others."""
     network = XnorResNet(2, 3, gradient, depths=(1, 1))
-    images = jax.random.normal(jax.random.key(4), (3, 4, 4, 1))
-    variables = network.init(jax.random.key(0), images, train=False)
-    logits, _ = network.apply(variables, images, train=False)
-    alone, _ = network.apply(variables, images[:1], train=False)
+    images = np.random.default_rng(4).normal(size=(3, 4, 4, 1))
+    variables = random_variables(network, images.shape[1:])
+    apply = jax.jit(functools.partial(network.apply, train=False))
+    (logits, _), (alone, _) = jax.device_get((apply(variables, images), apply(variables, images[:1])))
     assert logits.shape == (3, 3)
     np.testing.assert_allclose(alone, logits[:1], rtol=1e-4, atol=1e-5)
 

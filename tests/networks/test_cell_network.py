@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from jaxnas.core.errors import UserError
 from jaxnas.costs.counting import count_params
@@ -17,6 +16,17 @@ from jaxnas.networks.cell_operations import OPERATIONS, FactorizedReduction
 from jaxnas.networks.initial import init_variables
 from jaxnas.spaces.genotype import parse_genotype
 from jaxnas.spaces.zoo import ZOO, Genotype
+from tests.networks.few_programs import (
+    applied,
+    assert_close,
+    convolved,
+    init_and_apply,
+    normal,
+    normalized,
+    one_program,
+    trained,
+    trained_on_devices,
+)
 
 POOLS = Genotype((("max_pool_3x3", 0), ("skip_connect", 1)), (2,), (("avg_pool_3x3", 0), ("skip_connect", 1)), (2,))
 SMALL = CellNetwork(POOLS, channels=4, layers=2, classes=3)
@@ -35,13 +45,9 @@ EXPERIMENT_34 = (
 )
 
 
-def images_of(*shape):
-    return jax.random.normal(jax.random.key(0), shape)
-
-
 @functools.cache
 def variables_of(network, shape):
-    return jax.jit(lambda key: network.init(key, jnp.zeros((1, *shape)), train=False))(jax.random.key(1))
+    return one_program(lambda key: network.init(key, jnp.zeros((1, *shape)), train=False))(jax.random.key(1))
 
 
 def shapes_of(network, images, train, **streams):
@@ -94,58 +100,51 @@ def test_mistaken_settings(changes, message):
         CellNetwork(**settings)
 
 
-def apply_operation(name, stride, images):
-    module = OPERATIONS[name](images.shape[-1], stride, None, name)
-    variables = module.init(jax.random.key(1), images, True)
-    return variables, module.apply(variables, images, True, mutable=["batch_stats"])[0]
-
-
-convolve = functools.partial(lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def normalized(images):
-    return (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-5)
+def operation(name, stride, channels):
+    return OPERATIONS[name](channels, stride, None, name)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize(("stride", "size"), [(1, (5, 4)), (2, (6, 4)), (2, (5, 7))])
 def test_operations_round_sizes_up(name, stride, size):
-    _, output = jax.eval_shape(lambda images: apply_operation(name, stride, images), images_of(2, *size, 2))
+    run = functools.partial(init_and_apply, operation(name, stride, channels=2))
+    _, output = jax.eval_shape(run, normal(2, *size, 2))
     assert output.shape == (2, -(-size[0] // stride), -(-size[1] // stride), 2)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("name", "margin"), [("conv_3x1_1x3", 1), ("conv_7x1_1x7", 3)])
-def test_rows_then_columns(name, margin, stride):
-    """A convolution strided along rows and one strided along columns, each with one kernel of lax."""
-    images = images_of(2, 6, 5, 3)
-    variables, output = apply_operation(name, stride, images)
+@pytest.mark.parametrize(("name", "size"), [("conv_3x1_1x3", 3), ("conv_7x1_1x7", 7)])
+def test_rows_then_columns(name, size, stride):
+    """A convolution strided along rows and one strided along columns, each with one kernel."""
+    images = normal(2, 6, 5, 3)
+    variables, output = applied(operation(name, stride, channels=3), images)
     rows, columns = (variables["params"][axis]["kernel"] for axis in ("rows", "columns"))
-    hidden = convolve(jax.nn.relu(images), rows, (1, stride), ((0, 0), (margin, margin)))
-    hidden = convolve(hidden, columns.swapaxes(0, 1), (stride, 1), ((margin, margin), (0, 0)))
-    np.testing.assert_allclose(output, normalized(np.asarray(hidden)), rtol=1e-4, atol=1e-4)
+    assert rows.shape[:2] == columns.shape[:2] == (1, size)
+    hidden = convolved(np.maximum(images, 0), rows, (1, stride))
+    hidden = convolved(hidden, columns.swapaxes(0, 1), (stride, 1))
+    np.testing.assert_allclose(output, normalized(hidden), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("name", "margins"), [("conv 1x1", (0,)), ("conv 3x3", (1,)), ("conv_1x1_3x3", (0, 1))])
-def test_dense_convolutions(name, margins, stride):
+@pytest.mark.parametrize(("name", "sizes"), [("conv 1x1", (1,)), ("conv 3x3", (3,)), ("conv_1x1_3x3", (1, 3))])
+def test_dense_convolutions(name, sizes, stride):
     """One after another without anything between, the stride in the last."""
-    images = images_of(2, 6, 5, 3)
-    variables, output = apply_operation(name, stride, images)
-    hidden = jax.nn.relu(images)
-    for number, margin in enumerate(margins, start=1):
-        steps = (stride, stride) if number == len(margins) else (1, 1)
+    images = normal(2, 6, 5, 3)
+    variables, output = applied(operation(name, stride, channels=3), images)
+    hidden = np.maximum(images, 0)
+    for number, size in enumerate(sizes, start=1):
         kernel = variables["params"][f"convolution_{number}"]["kernel"]
-        hidden = convolve(hidden, kernel, steps, ((margin, margin), (margin, margin)))
-    np.testing.assert_allclose(output, normalized(np.asarray(hidden)), rtol=1e-4, atol=1e-4)
+        assert kernel.shape[:2] == (size, size)
+        hidden = convolved(hidden, kernel, (stride, stride) if number == len(sizes) else (1, 1))
+    np.testing.assert_allclose(output, normalized(hidden), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", [name for name in CANDIDATES if name in OPERATIONS])
 def test_operations_are_those_of_the_supernet(name, stride):
     """With the weights of the one in the other, in training; pools are normalised in the supernet only."""
-    images = images_of(2, 6, 4, 2)
-    variables, expected = apply_operation(name, stride, images)
+    images = normal(2, 6, 4, 2)
+    variables, expected = applied(operation(name, stride, channels=2), images)
     candidate = CANDIDATES[name]
     kernels = {path[0].key: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("params", {}))}
     kernels = {place: leaf for place, leaf in kernels.items() if leaf.ndim > 1}
@@ -153,10 +152,13 @@ def test_operations_are_those_of_the_supernet(name, stride):
     places = [place.replace("kernel", "convolution") for place in shapes]
     weights = {own: kernels[place].reshape(shapes[own]) for own, place in zip(shapes, places, strict=True)}
     assert len(weights) == len(kernels)
-    output = candidate.apply(weights, Source(images, jax.nn.relu(images)), stride, None)
-    if "pool" not in name and candidate.normalized(stride):
-        output = batch_norm(output)
-    np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-4)
+
+    @jax.jit
+    def run(weights, images):
+        output = candidate.apply(weights, Source(images, jax.nn.relu(images)), stride, None)
+        return batch_norm(output) if "pool" not in name and candidate.normalized(stride) else output
+
+    np.testing.assert_allclose(run(weights, images), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -165,23 +167,22 @@ def test_operations_are_those_of_the_supernet(name, stride):
 def test_sizes_that_the_log_reports(text, params, logged):
     """At 36 channels and 20 layers without a second classifier; the log cuts off after two digits of millions."""
     network = CellNetwork(parse_genotype(text), channels=36, layers=20, classes=10)
-    shapes = jax.eval_shape(functools.partial(network.init, train=False), jax.random.key(0), images_of(1, 32, 32, 3))
+    shapes = jax.eval_shape(functools.partial(network.init, train=False), jax.random.key(0), normal(1, 32, 32, 3))
     assert count_params(shapes["params"]) == params
     assert int(params / 1e4) / 100 == logged
 
 
 def test_one_normalisation_for_rows_and_columns():
     """2 · 3 · c² weights and one scale and shift: with two normalisations experiment 17 would have 6,048 more."""
-    variables, _ = jax.eval_shape(lambda images: apply_operation("conv_3x1_1x3", 1, images), images_of(1, 3, 3, 5))
+    run = functools.partial(init_and_apply, operation("conv_3x1_1x3", 1, channels=5))
+    variables, _ = jax.eval_shape(run, normal(1, 3, 3, 5))
     assert count_params(variables["params"]) == 2 * 3 * 5**2 + 2 * 5
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 3)])
 def test_factorized_reduction(size):
-    images = images_of(2, *size, 3)
-    module = FactorizedReduction(4, None)
-    variables = module.init(jax.random.key(1), images, True)
-    output = module.apply(variables, images, True, mutable=["batch_stats"])[0]
+    images = normal(2, *size, 3)
+    variables, output = applied(FactorizedReduction(4, None), images)
     grown = np.maximum(np.pad(images, ((0, 0), (0, size[0] % 2), (0, size[1] % 2), (0, 0))), 0)
     halves = [
         grown[:, start::2, start::2] @ variables["params"][name]["kernel"][0, 0]
@@ -204,63 +205,54 @@ def test_weights_start_as_in_pytorch():
         # Depthwise kernels are [size, size, channels], and every channel sees itself alone.
         fan_in = kernel.size // kernel.shape[-1]
         assert kernel.ndim == 3 if name.startswith("depthwise") else kernel.ndim in (2, 4)
-        scaled = np.asarray(kernel) * np.sqrt(fan_in)
+        scaled = kernel * np.sqrt(fan_in)
         assert 0.97 < np.abs(scaled).max() <= 1.0
         assert abs(np.mean(scaled**2) - 1 / 3) < 5 * np.sqrt(4 / 45 / scaled.size)
         assert abs(np.mean(scaled)) < 5 * np.sqrt(1 / 3 / scaled.size)
 
 
 def test_running_statistics_move_a_tenth_towards_the_batch():
-    images = 2 + images_of(5, 6, 6, 3)
+    images = 2 + normal(5, 6, 6, 3)
     variables = variables_of(SMALL, (6, 6, 3))
-    updated = SMALL.apply(variables, images, train=True, mutable=["batch_stats"])[1]["batch_stats"]
-    kernel = variables["params"]["stem"]["convolution_0"]["kernel"]
-    stem = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    stats = updated["stem"]["normalization_0"]["batch_norm"]
+    stem = convolved(images, variables["params"]["stem"]["convolution_0"]["kernel"])
+    stats = trained(SMALL, variables, images)[2]["stem"]["normalization_0"]["batch_norm"]
     np.testing.assert_allclose(stats["mean"], 0.1 * stem.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * stem.var((0, 1, 2)), rtol=1e-4)
 
 
 def test_evaluation_treats_every_example_by_itself():
-    images = images_of(3, 6, 6, 3)
+    images = normal(3, 6, 6, 3)
     variables = variables_of(SMALL, (6, 6, 3))
-    together = SMALL.apply(variables, images, train=False)[0]
-    alone = jnp.concatenate([SMALL.apply(variables, images[i : i + 1], train=False)[0] for i in range(3)])
-    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    answer = jax.jit(lambda images: SMALL.apply(variables, images, train=False)[0])
+    alone = np.concatenate([answer(images[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(answer(images), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_shared_over_devices_are_those_of_the_whole_batch():
-    images = images_of(8, 6, 6, 3)
+    images = normal(8, 6, 6, 3)
     variables = variables_of(SMALL, (6, 6, 3))
-    whole, whole_stats = SMALL.apply(variables, images, train=True, mutable=["batch_stats"])
-    shared = SMALL.clone(axis_name="devices")
-
-    def on_one_device(images):
-        return shared.apply(variables, images, train=True, mutable=["batch_stats"])
-
-    parts, stats = jax.vmap(on_one_device, axis_name="devices")(images.reshape(4, 2, 6, 6, 3))
-    np.testing.assert_allclose(parts[0].reshape(8, 3), whole[0], rtol=1e-3, atol=1e-4)
-    jax.tree.map(lambda part, all_: np.testing.assert_allclose(part[0], all_, rtol=1e-4, atol=1e-5), stats, whole_stats)
+    whole, _, whole_stats = trained(SMALL, variables, images)
+    parts, stats = trained_on_devices(SMALL, variables, images.reshape(4, 2, 6, 6, 3))
+    np.testing.assert_allclose(parts.reshape(8, 3), whole, rtol=1e-3, atol=1e-4)
+    assert_close(stats, whole_stats, rtol=1e-4, atol=1e-5)
 
 
 def cell_output(edges, images, rate, reduction=False):
     cell = Cell(edges, (2,), 4, reduction, halve_first=False, axis_name=None)
-    variables = cell.init(jax.random.key(1), images, images, False, 0.0)
-    rngs = {"drop_path": jax.random.key(2)}
-    return cell.apply(variables, images, images, True, rate, rngs=rngs, mutable=["batch_stats"])[0]
+    return applied(cell, images, images, rate=rate)[1]
 
 
 def test_drop_path_drops_examples_and_rescales_the_rest():
-    images = images_of(64, 4, 4, 3)
+    images = normal(64, 4, 4, 3)
     edges = (("max_pool_3x3", 0), ("none", 0))
-    kept, dropped = (np.asarray(cell_output(edges, images, rate)) for rate in (0.0, 0.25))
+    kept, dropped = (cell_output(edges, images, rate) for rate in (0.0, 0.25))
     gone = np.all(dropped == 0, axis=(1, 2, 3))
     np.testing.assert_allclose(dropped[~gone], kept[~gone] / 0.75, rtol=1e-5)
     assert abs(gone.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 64)
 
 
 def test_drop_path_spares_the_identity_but_not_a_strided_skip():
-    images = images_of(8, 4, 4, 3)
+    images = normal(8, 4, 4, 3)
     edges = (("skip_connect", 0), ("none", 1))
     np.testing.assert_array_equal(cell_output(edges, images, 0.9), cell_output(edges, images, 0.0))
     strided = [cell_output(edges, images, rate, reduction=True) for rate in (0.9, 0.0)]
@@ -268,15 +260,14 @@ def test_drop_path_spares_the_identity_but_not_a_strided_skip():
 
 
 def test_the_drop_path_rate_may_be_traced():
-    variables = variables_of(SMALL, (6, 6, 3))
+    variables, images = variables_of(SMALL, (6, 6, 3)), normal(4, 6, 6, 3)
 
     @jax.jit
     def logits(rate):
         rngs = {"drop_path": jax.random.key(0)}
-        images = images_of(4, 6, 6, 3)
         return SMALL.apply(variables, images, train=True, drop_path_rate=rate, rngs=rngs, mutable=["batch_stats"])[0][0]
 
-    undropped = SMALL.apply(variables, images_of(4, 6, 6, 3), train=True, mutable=["batch_stats"])[0][0]
+    undropped, _, _ = trained(SMALL, variables, images)
     np.testing.assert_allclose(logits(0.0), undropped, rtol=1e-4, atol=1e-5)
     assert np.max(np.abs(logits(0.5) - undropped)) > 1e-3
 
@@ -285,15 +276,15 @@ def test_init_variables_is_distributed_as_the_modules_say():
     """Same shapes; every leaf within the module's bounds and, where it has enough entries, filling them."""
     network = CellNetwork(ZOO["DARTS_V2"], 4, 3, 10)
     image = jnp.zeros((1, 8, 8, 3))
-    expected = jax.jit(lambda key: network.init(key, image, train=False))(jax.random.key(0))
-    actual = jax.jit(lambda key: init_variables(network, key, (8, 8, 3)))(jax.random.key(1))
+    expected = one_program(lambda key: network.init(key, image, train=False))(jax.random.key(0))
+    actual = one_program(lambda key: init_variables(network, key, (8, 8, 3)))(jax.random.key(1))
     chex.assert_trees_all_equal_shapes_and_dtypes(actual, expected)
 
     def check(a, b):
         if a.size >= 100:  # the largest of 100 uniforms is below 0.9 of the bound once in 30,000 draws
-            assert 0.85 < float(jnp.max(jnp.abs(a)) / jnp.max(jnp.abs(b))) < 1.18
-            assert abs(float(jnp.mean(a))) < 5 * float(jnp.std(a)) / a.size**0.5
-        elif float(jnp.std(b)) == 0:
+            assert 0.85 < np.abs(a).max() / np.abs(b).max() < 1.18
+            assert abs(a.mean()) < 5 * a.std() / a.size**0.5
+        elif b.std() == 0:
             np.testing.assert_array_equal(a, b)
 
     jax.tree.map(check, actual, expected)

@@ -11,6 +11,16 @@ from jaxnas.networks import cell_supernet as module
 from jaxnas.networks.cell_supernet import cell_supernet, layer_plan
 from jaxnas.networks.mixed_cell import EVALUATIONS, Cell, selected, tape
 from jaxnas.spaces.cell import cell_edges, cell_space
+from tests.networks.few_programs import (
+    assert_close,
+    initial,
+    largest,
+    normal,
+    of_positive,
+    one_program,
+    soft_gates,
+    value_and_gradients,
+)
 
 OPERATIONS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3")
 NODES = 2
@@ -30,32 +40,14 @@ def build(evaluation, layers=3, channels=2, **settings):
 
 
 def gates_of(kind):
-    gates = {}
-    for number, part in enumerate(("normal", "reduce")):
-        logits = jax.random.normal(jax.random.key(number), (EDGES, len(OPERATIONS)))
-        soft = jax.nn.softmax(logits)
-        kept = {"mixture": len(OPERATIONS), "two paths": 2, "one-hot": 1}[kind]
-        smallest = -jnp.sort(-soft, axis=-1)[:, kept - 1 : kept]
-        gates[part] = jnp.where(soft >= smallest, 1.0 if kind == "one-hot" else soft, 0.0)
-    return gates
+    kept = {"mixture": len(OPERATIONS), "two paths": 2, "one-hot": 1}[kind]
+    found = {part: largest(gates, kept) for part, gates in soft_gates(cell_space(NODES, OPERATIONS)).items()}
+    return jax.tree.map(np.ceil, found) if kind == "one-hot" else found
 
 
-def value_and_gradients(network, params, gates, images, noise=None):
-    def loss(params, gates):
-        logits = network.apply(params, gates, images, noise)
-        return jnp.sum(jnp.sin(logits)), logits
-
-    gradients, logits = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, gates)
-    return logits, *gradients
-
-
-def double(tree):
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
-
-
-def assert_close(actual, expected):
-    # Batch statistics of nearly constant maps amplify rounding; in float64 what is left is far below this.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8), actual, expected)
+def assert_near(actual, expected):
+    """Batch statistics of nearly constant maps amplify rounding; in float64 what is left is far below this."""
+    assert_close(actual, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_size_of_the_published_supernet():
@@ -70,10 +62,10 @@ def test_edges_without_any_weights(evaluation, paths):
     operations = ("none", "skip_connect", "max_pool_3x3")
     settings = {"operations": operations, "evaluation": evaluation, "paths": paths}
     network = cell_supernet(channels=2, layers=4, classes=3, nodes=1, **settings)
-    gates = {part: jax.nn.one_hot(jnp.asarray([2, 1]), 3) for part in ("normal", "reduce")}
-    params = network.init(jax.random.key(0))
+    gates = {part: np.eye(3)[[2, 1]] for part in ("normal", "reduce")}
+    params = initial(network)
     assert params["cells"][0]["edges"] == {"stride_1": {}}
-    logits, *gradients = value_and_gradients(network, params, gates, jnp.ones((2, 8, 8, 3)))
+    logits, *gradients = value_and_gradients(network)(params, gates, np.ones((2, 8, 8, 3)))
     assert logits.shape == (2, 3)
     assert jax.tree.structure(gradients[0]) == jax.tree.structure(params)
 
@@ -105,31 +97,29 @@ def test_evaluations_agree(kind, noise, settings, wholes, paths):
     wholes: evaluations that run all operations. paths: those that run the operations of non-zero gates alone.
     """
     with jax.enable_x64(True):
-        gates = double(gates_of(kind))
+        gates, images = gates_of(kind), normal(2, 8, 8, 3)
         settings = settings | {"channels": 4}
-        params = double(build("plain", **settings).init(jax.random.key(1)))
-        images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3), jnp.float64)
-        expected = value_and_gradients(build("plain", **settings), params, gates, images, noise)
+        params = initial(build("plain", **settings))
+        expected = value_and_gradients(build("plain", **settings))(params, gates, images, noise)
         for evaluation in wholes:
-            assert_close(value_and_gradients(build(evaluation, **settings), params, gates, images, noise), expected)
+            assert_near(value_and_gradients(build(evaluation, **settings))(params, gates, images, noise), expected)
         for evaluation in paths:
             network = build(evaluation, paths={"one-hot": 1, "two paths": 2}[kind], **settings)
-            logits, params_bar, gates_bar = value_and_gradients(network, params, gates, images, noise)
-            assert_close((logits, params_bar), expected[:2])
+            logits, params_bar, gates_bar = value_and_gradients(network)(params, gates, images, noise)
+            assert_near((logits, params_bar), expected[:2])
             # The gates of the operations that ran have their gradient; the others, which did not run, have none.
             # (The weight of an edge's channels that pass by is the sum of its gates: a gradient that all of them have.)
             if "partial" not in settings:
-                kept = jax.tree.map(lambda bar, gate: jnp.where(gate > 0, bar, 0.0), expected[2], gates)
-                assert_close(gates_bar, kept)
+                assert_near(gates_bar, of_positive(gates, expected[2]))
 
 
 def test_noise_drops_identities_alone():
     """With rate r an identity keeps an element with probability 1 - r and divides it by that: 0 or x / (1 - r)."""
     cell = Cell(("none", "skip_connect", "max_pool_3x3"), ((0, 0), (1, 0)), reduction=False)
-    inputs = jnp.ones((2, 4, 8, 8, 16))
+    inputs = np.ones((2, 4, 8, 8, 16))
+    run = one_program(lambda inputs, gates: tape(cell, inputs, {"stride_1": {}}, gates, NOISE))
     for operation, values in ((1, {0.0, 1 / 0.6}), (2, {0.0})):
-        gates = jax.nn.one_hot(jnp.asarray([operation, 0]), 3)
-        output = np.asarray(tape(cell, inputs, {"stride_1": {}}, gates, NOISE))
+        output = run(inputs, np.eye(3)[[operation, 0]])
         np.testing.assert_allclose(sorted(set(output.ravel().tolist())), sorted(values), rtol=1e-6)
         if operation == 1:
             dropped = np.mean(output == 0)
@@ -139,9 +129,8 @@ def test_noise_drops_identities_alone():
 def test_partial_channels_leave_the_rest_as_it_is():
     """One channel of two goes through the mixture; the other passes by, and the two sets are interleaved."""
     cell = Cell(("none", "skip_connect"), ((0, 0), (1, 0)), reduction=False, partial=2)
-    inputs = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 4))
-    gates = jnp.asarray([[0.75, 0.25], [0.0, 0.0]])
-    output = tape(cell, inputs, {"stride_1": {}}, gates)
+    inputs, gates = normal(2, 1, 4, 4, 4), np.array([[0.75, 0.25], [0.0, 0.0]])
+    output = one_program(lambda inputs, gates: tape(cell, inputs, {"stride_1": {}}, gates))(inputs, gates)
     np.testing.assert_allclose(output[..., 0::2], 0.25 * inputs[0][..., :2], rtol=1e-6)
     np.testing.assert_allclose(output[..., 1::2], inputs[0][..., 2:], rtol=1e-6)
 
@@ -149,59 +138,59 @@ def test_partial_channels_leave_the_rest_as_it_is():
 def test_a_longer_stage_is_a_loop_over_the_same_cells(monkeypatch):
     """Seven layers have stages of up to three normal cells, whose bodies are one loop: equal to cell after cell."""
     with jax.enable_x64(True):
-        network, gates = build("tape", layers=7), double(gates_of("mixture"))
-        params = double(network.init(jax.random.key(1)))
-        images = jax.random.normal(jax.random.key(2), (2, 4, 4, 3), jnp.float64)
+        network, gates, images = build("tape", layers=7), gates_of("mixture"), normal(2, 4, 4, 3)
+        params = initial(network)
         looped = jax.jit(network.apply)(params, gates, images)
         monkeypatch.setattr(module, "_stages", lambda plan: [[number] for number in range(len(plan))])
         apart = jax.jit(build("tape", layers=7).apply)(params, gates, images)
-        assert_close(looped, apart)
+        assert_near(looped, apart)
 
 
 def test_bare_gates_add_the_cotangent_sum_of_the_published_code():
     """GDAS's code adds a gate that was not selected to the node: its derivative is the node's summed cotangent."""
     operations = ("none", "skip_connect", "max_pool_3x3")
     cell = Cell(operations, ((0, 0), (1, 0)), reduction=False, paths=1, bare_gates=True)
-    image = jax.random.normal(jax.random.key(0), (2, 4, 4, 1))
-    cotangent = jax.random.normal(jax.random.key(1), image.shape)
-    gates = jnp.asarray([0.0, 1.0, 0.0])
+    image, cotangent, gates = normal(2, 4, 4, 1), normal(2, 4, 4, 1, seed=1), np.array([0.0, 1.0, 0.0])
 
     def published(gates):  # Σ over operations of gate · output if selected, else the bare gate
         return jnp.vdot(cotangent, gates[1] * image + gates[0] + gates[2])
 
-    actual = jax.grad(lambda gates: jnp.vdot(cotangent, selected(cell, 1, image, {}, gates)))(gates)
-    np.testing.assert_allclose(actual, jax.grad(published)(gates), rtol=1e-5)
+    def own(gates):
+        return jnp.vdot(cotangent, selected(cell, 1, jnp.asarray(image), {}, gates))
+
+    actual, expected = jax.jit(lambda gates: (jax.grad(own)(gates), jax.grad(published)(gates)))(gates)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_active_names_exactly_the_weights_with_a_gradient():
     network, gates = build("tape", paths=1), gates_of("one-hot")
-    params = network.init(jax.random.key(1))
-    images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
-    _, gradient, _ = value_and_gradients(network, params, gates, images)
+    _, gradient, _ = value_and_gradients(network)(initial(network), gates, normal(2, 8, 8, 3))
+    active = one_program(network.active)(gates)
     # Weights feeding a batch norm's mean have no gradient at all, so only the inactive direction is exact.
-    jax.tree.map(
-        lambda active, g: np.testing.assert_array_equal(jnp.where(active, 0.0, g), 0.0), network.active(gates), gradient
-    )
-    for layer in network.active(gates)["cells"]:
+    jax.tree.map(lambda used, bar: np.testing.assert_array_equal(np.where(used, 0.0, bar), 0.0), active, gradient)
+    for layer in active["cells"]:
         for group in layer["edges"].values():
             for weights in group.values():
                 assert all(leaf.dtype == bool for leaf in weights.values())
 
 
 def test_vmap_over_weights_equals_one_by_one():
-    network, gates = build("tape"), gates_of("mixture")
-    params = [network.init(jax.random.key(seed)) for seed in (1, 2)]
-    images = jax.random.normal(jax.random.key(2), (2, 8, 8, 3))
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-    together = jax.jit(jax.vmap(lambda p: network.apply(p, gates, images)))(stacked)
-    for number, one in enumerate(params):
-        np.testing.assert_allclose(together[number], network.apply(one, gates, images), rtol=2e-3, atol=2e-3)
+    network, gates, images = build("tape"), gates_of("mixture"), normal(2, 8, 8, 3)
+    stacked = one_program(jax.vmap(lambda seed: network.init(jax.random.key(seed))))(np.array([1, 2]))
+
+    def run(params):
+        return network.apply(params, gates, images)
+
+    alone = jax.jit(run)
+    one_by_one = [alone(jax.tree.map(lambda leaf, row=row: leaf[row], stacked)) for row in range(2)]
+    np.testing.assert_allclose(jax.jit(jax.vmap(run))(stacked), one_by_one, rtol=2e-3, atol=2e-3)
 
 
 def test_sizes_that_cannot_be_halved_are_refused():
     network = build("tape")
     with pytest.raises(UserError, match="9×8 pixels cannot be halved 2 times"):
-        jax.eval_shape(network.apply, network.init(jax.random.key(0)), gates_of("mixture"), jnp.zeros((2, 9, 8, 3)))
+        params = jax.eval_shape(network.init, jax.random.key(0))
+        jax.eval_shape(network.apply, params, gates_of("mixture"), np.zeros((2, 9, 8, 3)))
 
 
 def test_unknown_evaluation_is_refused_with_the_nearest_name():

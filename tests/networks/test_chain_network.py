@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from configs.search import spaces
 from jaxnas.core.errors import UserError
@@ -20,7 +19,17 @@ from jaxnas.networks.family import Images
 from jaxnas.networks.initial import init_variables
 from jaxnas.spaces.block import parse_block
 from jaxnas.spaces.chain import ACTIVATIONS, Layer, chain_plan, is_allowed
-from jaxnas.spaces.space import random
+from tests.networks.few_programs import (
+    applied,
+    architectures,
+    assert_close,
+    convolved,
+    normal,
+    normalized,
+    one_program,
+    trained,
+    trained_on_devices,
+)
 
 SETTINGS = {
     "stem": 4,
@@ -73,22 +82,6 @@ def component_cost(name, module, input_shape, bits):
 
 def cost_of(family, images, architecture):
     return network_cost(family.network(architecture, None), images.shape)
-
-
-def images_of(*shape):
-    return jax.random.normal(jax.random.key(0), shape)
-
-
-def applied(module, images, *arguments):
-    """Variables, and the output by the statistics of the batch."""
-
-    @jax.jit
-    def run(images):
-        variables = module.init(jax.random.key(1), images, False)
-        rngs = {"drop_path": jax.random.key(2)}
-        return variables, module.apply(variables, images, True, *arguments, mutable=["batch_stats"], rngs=rngs)[0]
-
-    return run(images)
 
 
 def stacked(*runs):
@@ -173,8 +166,7 @@ def test_costs_are_those_of_the_chosen_pieces_and_a_constant(name):
     """Exactly: a network costs what its terms' pieces do, and a rest that is the same for every architecture."""
     family, images = family_of(name)
     terms, bases = family.terms(), set()
-    for seed in range(4 if name.endswith("_8") else 2):
-        architecture = random(family.space, jax.random.key(seed))
+    for architecture in architectures(family.space, range(4 if name.endswith("_8") else 2)):
         whole = cost_of(family, images, architecture)
         pieces = [
             component_cost(*piece)
@@ -246,16 +238,9 @@ def test_pieces_take_the_images_of_their_layers(name):
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_pointwise_convolutions_in_groups(groups):
     """As the library's grouped convolution, and as a product with a matrix of blocks on the diagonal."""
-    images, kernel = images_of(2, 3, 4, 6), jax.random.normal(jax.random.key(1), (6 // groups, 12))
-    output = grouped_pointwise(images, kernel, groups)
-    reference = lax.conv_general_dilated(
-        images,
-        kernel[None, None],
-        (1, 1),
-        "VALID",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
+    images, kernel = normal(2, 3, 4, 6), normal(6 // groups, 12, seed=1)
+    output = jax.jit(functools.partial(grouped_pointwise, groups=groups))(images, kernel)
+    reference = convolved(images, kernel[None, None], groups=groups)
     np.testing.assert_allclose(output, reference, rtol=1e-5, atol=1e-5)  # six products, summed in any order
     rows, columns = np.arange(6) // (6 // groups), np.arange(12) // (12 // groups)
     blocks = np.where(rows[:, None] == columns, np.tile(kernel, (groups, 1)), 0)
@@ -263,48 +248,31 @@ def test_pointwise_convolutions_in_groups(groups):
 
 
 def test_channel_shuffle():
-    np.testing.assert_array_equal(channel_shuffle(jnp.arange(6), 2), [0, 3, 1, 4, 2, 5])
-    np.testing.assert_array_equal(channel_shuffle(jnp.arange(6), 3), [0, 2, 4, 1, 3, 5])
-    images = images_of(2, 3, 4, 6)
+    np.testing.assert_array_equal(channel_shuffle(np.arange(6), 2), [0, 3, 1, 4, 2, 5])
+    np.testing.assert_array_equal(channel_shuffle(np.arange(6), 3), [0, 2, 4, 1, 3, 5])
+    images = normal(2, 3, 4, 6)
     np.testing.assert_array_equal(channel_shuffle(channel_shuffle(images, 2), 3), images)  # 2 · 3 groups undo it
-
-
-def normalized(images):
-    return (images - images.mean((0, 1, 2))) / np.sqrt(images.var((0, 1, 2)) + 1e-5)
-
-
-def convolved(images, kernel, stride, groups):
-    size = kernel.shape[0]
-    padding = ((size // 2, size // 2),) * 2
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        (stride, stride),
-        padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
 
 
 @pytest.mark.parametrize("layer", [RESIDUAL, STRIDED], ids=lambda layer: layer.name)
 @pytest.mark.parametrize("text", ["mbconv_k3_e2", "mbconv_k5_e3_g2_se", "separable_k3"])
 def test_a_block_against_its_definition(text, layer):
-    block, images = parse_block(text), 3 * images_of(3, 5, 4, 4)
+    block, images = parse_block(text), 3 * normal(3, 5, 4, 4)
     variables, output = applied(block_module(PLAN, layer, block), images)
-    params = variables["params"]
+    params, strides = variables["params"], (layer.stride, layer.stride)
     hidden = images
     if block.kind == "mbconv":
-        hidden = convolved(hidden, params["expansion"]["kernel"][None, None], 1, block.groups)
+        hidden = convolved(hidden, params["expansion"]["kernel"][None, None], groups=block.groups)
         hidden = np.clip(normalized(hidden), 0, 6)
         order = np.arange(hidden.shape[-1]).reshape(block.groups, -1).T.ravel()
         hidden = hidden[..., order]
-    hidden = convolved(hidden, params["depthwise"]["kernel"][:, :, None], layer.stride, hidden.shape[-1])
+    hidden = convolved(hidden, params["depthwise"]["kernel"][:, :, None], strides, hidden.shape[-1])
     hidden = np.clip(normalized(hidden), 0, 6)
     if block.squeeze:
         squeeze, excite = (params["squeeze_excitation"][name] for name in ("squeeze", "excite"))
         inner = np.clip(hidden.mean((1, 2)) @ squeeze["kernel"] + squeeze["bias"], 0, 6)
-        hidden = hidden * jax.nn.sigmoid(inner @ excite["kernel"] + excite["bias"])[:, None, None]
-    hidden = normalized(convolved(hidden, params["projection"]["kernel"][None, None], 1, block.groups))
+        hidden = hidden / (1 + np.exp(-inner @ excite["kernel"] - excite["bias"]))[:, None, None]
+    hidden = normalized(convolved(hidden, params["projection"]["kernel"][None, None], groups=block.groups))
     expected = hidden + images if layer is RESIDUAL else hidden
     # Three normalisations in float32, each of which divides by a deviation of about a tenth.
     np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-4)
@@ -329,14 +297,14 @@ def in_bits(kernel, bits):
 def test_a_residual_block_against_its_definition(text, layer):
     block = parse_block(text)
     with jax.enable_x64(True):  # values next to the middle of two levels would round to either
-        images = 3 * images_of(3, 5, 4, 4)
+        images = 3 * normal(3, 5, 4, 4)
         variables, output = applied(block_module(PLAN, layer, block), images)
         params = variables["params"]
 
         def own(name, inputs, stride):
-            kernel = np.asarray(params[name]["convolution"]["kernel"])
+            kernel = params[name]["convolution"]["kernel"]
             kernel = in_bits(kernel, block.bits[0]) if block.quantized else kernel
-            return normalized(convolved(inputs, jnp.asarray(kernel), stride, 1))
+            return normalized(convolved(inputs, kernel, (stride, stride)))
 
         def activated(name, values):
             return clipped(values, params[name]["clip"], block.bits[1])
@@ -351,7 +319,7 @@ def test_a_residual_block_against_its_definition(text, layer):
 
 @pytest.mark.parametrize("activation", [False, True])
 def test_an_identity_that_reshapes(activation):
-    images = images_of(3, 5, 4, 4)
+    images = normal(3, 5, 4, 4)
     module = block_module(PLAN._replace(identity_activation=activation), STRIDED, parse_block("identity"))
     assert isinstance(module, NormalizedConvolution)
     variables, output = applied(module, images)
@@ -361,7 +329,7 @@ def test_an_identity_that_reshapes(activation):
 
 @pytest.mark.parametrize("text", ["identity", "zero"])
 def test_blocks_that_leave_their_input_as_it_is(text):
-    images = images_of(2, 3, 3, 4)
+    images = normal(2, 3, 3, 4)
     variables, output = applied(block_module(PLAN, RESIDUAL, parse_block(text)), images)
     assert variables == {}
     np.testing.assert_array_equal(output, images)
@@ -369,10 +337,10 @@ def test_blocks_that_leave_their_input_as_it_is(text):
 
 @pytest.mark.parametrize(("layer", "drops"), [(RESIDUAL, True), (STRIDED, False)], ids=["residual", "strided"])
 def test_stochastic_depth_drops_residual_branches_of_whole_examples(layer, drops):
-    images = images_of(64, 4, 4, 4)
+    images = normal(64, 4, 4, 4)
     module = block_module(PLAN, layer, parse_block("mbconv_k3_e1"))
     assert isinstance(module, MBConv)
-    kept, dropped = (np.asarray(applied(module, images, rate)[1]) for rate in (0.0, 0.25))
+    kept, dropped = (applied(module, images, rate=rate)[1] for rate in (0.0, 0.25))
     if not drops:
         np.testing.assert_array_equal(dropped, kept)
         return
@@ -383,8 +351,8 @@ def test_stochastic_depth_drops_residual_branches_of_whole_examples(layer, drops
 
 
 def test_stochastic_depth_leaves_the_activated_input_of_a_residual_block():
-    images = images_of(64, 4, 4, 4)
-    _, output = applied(block_module(PLAN, RESIDUAL, parse_block("residual_w2_a4")), images, 0.25)
+    images = normal(64, 4, 4, 4)
+    _, output = applied(block_module(PLAN, RESIDUAL, parse_block("residual_w2_a4")), images, rate=0.25)
     gone = np.all(output == np.clip(images, 0, 6), axis=(1, 2, 3))
     assert abs(gone.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 64)
 
@@ -393,7 +361,7 @@ def test_a_strided_block_of_one_pixel_has_no_residual():
     layer = Layer(4, 4, 2, "one pixel", 1)
     module = block_module(PLAN, layer, parse_block("mbconv_k3_e1"))
     # The normalised branch of a single pixel is zero, so that a residual would answer with the input.
-    np.testing.assert_array_equal(applied(module, images_of(1, 1, 1, 4))[1], 0)
+    np.testing.assert_array_equal(applied(module, normal(1, 1, 1, 4))[1], 0)
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +370,7 @@ def variables():
 
 
 def test_the_drop_path_rate_may_be_traced(variables):
-    images = images_of(4, 6, 6, 3)
+    images = normal(4, 6, 6, 3)
 
     @jax.jit
     def logits(rate):
@@ -410,34 +378,26 @@ def test_the_drop_path_rate_may_be_traced(variables):
         options = {"rngs": rngs, "mutable": ["batch_stats"]}
         return SMALL.apply(variables, images, train=True, drop_path_rate=rate, **options)[0][0]
 
-    def undropped():
-        return SMALL.apply(variables, images, train=True, mutable=["batch_stats"])[0]
-
-    expected, auxiliary = jax.jit(undropped)()
+    expected, auxiliary, _ = trained(SMALL, variables, images)
     assert auxiliary is None and expected.shape == (4, 3)
     np.testing.assert_allclose(logits(0.0), expected, rtol=1e-4, atol=1e-5)
     assert np.max(np.abs(logits(0.5) - expected)) > 1e-3
 
 
 def test_evaluation_treats_every_example_by_itself(variables):
-    images = images_of(3, 6, 6, 3)
+    images = normal(3, 6, 6, 3)
     answer = jax.jit(lambda images: SMALL.apply(variables, images, train=False)[0])
-    together = answer(images)
-    alone = jnp.concatenate([answer(images[i : i + 1]) for i in range(3)])
-    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    alone = np.concatenate([answer(images[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(answer(images), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_shared_over_devices_are_those_of_the_whole_batch(variables):
-    images = images_of(8, 6, 6, 3)
+    images = normal(8, 6, 6, 3)
 
-    def trained(network):
-        return lambda images: network.apply(variables, images, train=True, mutable=["batch_stats"])
-
-    whole, whole_stats = jax.jit(trained(SMALL))(images)
-    on_devices = jax.jit(jax.vmap(trained(SMALL.clone(axis_name="devices")), axis_name="devices"))
-    (parts, _), stats = on_devices(images.reshape(4, 2, 6, 6, 3))
-    np.testing.assert_allclose(parts.reshape(8, 3), whole[0], rtol=1e-3, atol=1e-4)
-    jax.tree.map(lambda part, all_: np.testing.assert_allclose(part[0], all_, rtol=1e-4, atol=1e-5), stats, whole_stats)
+    whole, _, whole_stats = trained(SMALL, variables, images)
+    parts, stats = trained_on_devices(SMALL, variables, images.reshape(4, 2, 6, 6, 3))
+    np.testing.assert_allclose(parts.reshape(8, 3), whole, rtol=1e-3, atol=1e-4)
+    assert_close(stats, whole_stats, rtol=1e-4, atol=1e-5)
 
 
 def test_init_variables_is_distributed_as_the_modules_say():
@@ -449,7 +409,7 @@ def test_init_variables_is_distributed_as_the_modules_say():
     network = ChainNetwork(plan, plan.candidates, 10)
     image = jnp.zeros((1, 6, 6, 3))
     expected = jax.eval_shape(lambda key: network.init(key, image, train=False), jax.random.key(0))
-    variables = jax.jit(lambda key: init_variables(network, key, (6, 6, 3)))(jax.random.key(1))
+    variables = one_program(lambda key: init_variables(network, key, (6, 6, 3)))(jax.random.key(1))
     chex.assert_trees_all_equal_shapes_and_dtypes(variables, expected)
     assert variables["params"]["layer_3_residual"]["input"]["clip"] == CONSTANTS["clip"]
     grouped = variables["params"]["layer_1_mbconv"]
@@ -458,13 +418,9 @@ def test_init_variables_is_distributed_as_the_modules_say():
         if path[-1].key == "kernel" and leaf.size >= 256:
             fan_in = leaf.size // leaf.shape[-1]
             assert 0.97 < np.abs(leaf).max() * np.sqrt(fan_in) <= 1.0 + 1e-6
-    drawn = grouped["expansion"]["kernel"], block_kernel(parse_block("mbconv_k3_e6_g4"))
-    assert all(0.97 < np.abs(kernel).max() * 2 <= 1.0 + 1e-6 for kernel in drawn)
-
-
-def block_kernel(block):
-    module = block_module(PLAN, Layer(16, 16, 1, "grouped", 1), block)
-    return module.init(jax.random.key(3), images_of(1, 2, 2, 16), False)["params"]["expansion"]["kernel"]
+    block = block_module(PLAN, Layer(16, 16, 1, "grouped", 1), parse_block("mbconv_k3_e6_g4"))
+    for params in (grouped, applied(block, normal(1, 2, 2, 16))[0]["params"]):
+        assert 0.97 < np.max(np.abs(params["expansion"]["kernel"])) * 2 <= 1.0 + 1e-6
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.keys import named
 from jaxnas.layers import backend
 from jaxnas.networks.elastic_sharing import SHARINGS, elastic_kernel, groups, running_gates
 from jaxnas.networks.elastic_supernet import elastic_supernet, regions
 from jaxnas.networks.family import Images
 from jaxnas.networks.mobilenet_v3 import MobileNetV3
 from jaxnas.spaces.elastic import concrete, elastic_plan, elastic_space, hidden_options, map_sizes, squeezed_channels
-from jaxnas.spaces.space import encode, random
+from tests.networks.few_programs import (
+    architectures,
+    assert_close,
+    normal,
+    one_hot,
+    one_program,
+    perturbed,
+    soft_gates,
+)
 
 IMAGES = Images(10, 12, 2, classes=3)
 SETTINGS = {
@@ -63,24 +70,12 @@ def make(kind, sharing="slices", **settings):
     return plan, elastic_space(plan), elastic_supernet(plan, IMAGES, sharing=sharing, **settings)
 
 
-def double(tree):
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
-
-
 @functools.cache
 def inputs(kind, sharing="slices"):
     """Weights that no two places share, scales, shifts and transforms away from where they start; images; float64."""
 
-    @jax.jit
-    def drawn(key):
-        leaves, structure = jax.tree.flatten(make(kind, sharing)[2].init(key))
-        noise = jax.random.normal(named(key, "noise"), (sum(leaf.size for leaf in leaves),))
-        pieces = jnp.split(noise, np.cumsum([leaf.size for leaf in leaves])[:-1])
-        moved = [leaf + 0.2 * piece.reshape(leaf.shape) for leaf, piece in zip(leaves, pieces, strict=True)]
-        images = jax.random.normal(named(key, "images"), (4, *IMAGES.shape))
-        return double(jax.tree.unflatten(structure, moved)), double(images)
-
-    return drawn(jax.random.key(0))
+    network = make(kind, sharing)[2]
+    return perturbed(network, by=0.2), normal(4, *IMAGES.shape)
 
 
 def score(logits):
@@ -96,7 +91,6 @@ def compiled(function, implementation="library"):
 
     traces = []
 
-    @jax.jit
     def run(*arguments):
         traces.append(arguments)
         assert len(traces) == 1  # however many architectures run
@@ -104,7 +98,7 @@ def compiled(function, implementation="library"):
             gradients, value = jax.grad(loss, argnums=tuple(range(len(arguments))), has_aux=True)(*arguments)
         return value, gradients
 
-    return run
+    return one_program(run)
 
 
 @functools.cache
@@ -126,20 +120,13 @@ def alone(kind, sharing, architecture):
     return run
 
 
-def one_hot(space, *seeds):
-    """The gates of random architectures, with a leading axis where there are several."""
-    gates = [double(encode(space, random(space, jax.random.key(seed)))) for seed in seeds]
-    return jax.tree.map(lambda *rows: jnp.stack(rows), *gates) if len(seeds) > 1 else gates[0]
+def drawn(space, *seeds):
+    """The gates of random architectures."""
+    return [one_hot(space, architecture) for architecture in architectures(space, seeds)]
 
 
-def soft(space, seed=3):
-    logits = {part: jax.random.normal(jax.random.key(seed), shape) for part, shape in space.shapes.items()}
-    return double(jax.tree.map(jax.nn.softmax, logits))
-
-
-def assert_close(actual, expected):
-    # Float64; sums in another order, and with zeros in between.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), actual, expected)
+def assert_near(actual, expected):
+    assert_close(actual, expected, rtol=1e-9, atol=1e-10)  # with zeros in between
 
 
 CASES = [
@@ -155,13 +142,13 @@ def test_one_hot_gates_are_the_extracted_network_and_its_gradients(kind, sharing
     with jax.enable_x64(True):
         _, space, _ = make(kind, sharing)
         params, images = inputs(kind, sharing)
-        architecture = random(space, jax.random.key(seed))
+        (architecture,) = architectures(space, [seed])
         if kind == "many sizes":
-            architecture["resolution"] = jnp.array([seed], jnp.int32)
+            architecture["resolution"] = np.array([seed], np.int32)
         expected = compiled(alone(kind, sharing, architecture))(params, images)
-        gates = double(encode(space, architecture))
+        gates = one_hot(space, architecture)
         logits, gradients = supernet_gradients(kind, sharing)(params, images, gates)
-        assert_close((logits, gradients[:2]), expected)
+        assert_near((logits, gradients[:2]), expected)
 
 
 @pytest.mark.parametrize("sharing", SHARINGS)
@@ -169,15 +156,16 @@ def test_soft_gates_have_the_gradient_of_differences(sharing):
     """Along one direction in all gates."""
     with jax.enable_x64(True):
         space, (params, images) = make("small", sharing)[1], inputs("small", sharing)
-        gates, direction = soft(space), soft(space, seed=4)
+        gates, direction = soft_gates(space), soft_gates(space, seed=4)
         run = supernet_gradients("small", sharing)
 
         def value(step):
-            return score(run(params, images, jax.tree.map(lambda gate, by: gate + step * by, gates, direction))[0])
+            moved = {part: gates[part] + step * direction[part] for part in gates}
+            return np.sum(np.sin(run(params, images, moved)[0]))
 
         step = 1e-6  # below it rounding, above it kinks of the activations
         gates_bar = run(params, images, gates)[1][2]
-        exact = sum(jnp.vdot(gates_bar[part], direction[part]) for part in gates)
+        exact = sum(np.vdot(gates_bar[part], direction[part]) for part in gates)
         np.testing.assert_allclose(exact, (value(step) - value(-step)) / (2 * step), rtol=1e-6)
 
 
@@ -186,17 +174,17 @@ def test_evaluations_agree(settings):
     """Under soft gates, where everything runs in each."""
     with jax.enable_x64(True):
         space, (params, images) = make("small")[1], inputs("small")
-        expected = supernet_gradients("small")(params, images, soft(space))
-        assert_close(supernet_gradients("small", **settings)(params, images, soft(space)), expected)
+        expected = supernet_gradients("small")(params, images, soft_gates(space))
+        assert_near(supernet_gradients("small", **settings)(params, images, soft_gates(space)), expected)
 
 
 def test_blocks_that_are_left_out_are_missed_by_their_gates_alone():
     with jax.enable_x64(True):
         space, (params, images) = make("small")[1], inputs("small")
-        gates = double(encode(space, space.parse("kernel:1+3+5;expansion:1+2+1;depth:1;resolution:5")))
+        gates = one_hot(space, space.parse("kernel:1+3+5;expansion:1+2+1;depth:1;resolution:5"))
         logits, (params_bar, images_bar, _) = supernet_gradients("small")(params, images, gates)
         actual = supernet_gradients("small", paths=1)(params, images, gates)
-        assert_close((actual[0], actual[1][:2]), (logits, (params_bar, images_bar)))
+        assert_near((actual[0], actual[1][:2]), (logits, (params_bar, images_bar)))
         np.testing.assert_array_equal(actual[1][2]["depth"], 0.0)
 
 
@@ -204,10 +192,10 @@ def test_architectures_are_a_batch_of_one_program():
     """Mapped over gates they are what they are one after another, with a program that is traced once for all."""
     with jax.enable_x64(True):
         space, (params, images) = make("small")[1], inputs("small")
-        run, seeds = supernet_gradients("small"), range(4)
-        expected = [run(params, images, one_hot(space, seed)) for seed in seeds]
+        run, several = supernet_gradients("small"), drawn(space, *range(4))
+        expected = [run(params, images, gates) for gates in several]
         mapped = jax.jit(jax.vmap(make("small")[2].apply, in_axes=(None, 0, None)))
-        actual = mapped(params, one_hot(space, *seeds), images)
+        actual = mapped(params, jax.tree.map(lambda *rows: np.stack(rows), *several), images)
         np.testing.assert_allclose(actual, [logits for logits, _ in expected], rtol=1e-9, atol=1e-11)
 
 
@@ -215,8 +203,8 @@ def test_padding_examples_change_nothing():
     """With `calibrate` the answers to the first examples are the same whatever comes after them."""
     with jax.enable_x64(True):
         space, (params, images) = make("small")[1], inputs("small")
-        run, kept = jax.jit(make("small", calibrate=2)[2].apply), images[:2]
-        found = [run(params, one_hot(space, 5), jnp.concatenate([kept, factor * images[2:]]))[:2] for factor in (1, 9)]
+        run, (gates,), kept = one_program(make("small", calibrate=2)[2].apply), drawn(space, 5), images[:2]
+        found = [run(params, gates, np.concatenate([kept, factor * images[2:]]))[:2] for factor in (1, 9)]
         np.testing.assert_allclose(*found, rtol=1e-9, atol=1e-11)
 
 
@@ -225,22 +213,22 @@ def test_active_weights_are_those_that_an_architecture_has(sharing):
     """With paths, others are marked and have no gradient; what is nested is one network, which is marked as a whole."""
     with jax.enable_x64(True):
         plan, space, network = make("small", sharing)
-        gates = one_hot(space, 1)
+        (gates,) = drawn(space, 1)
         gradient = supernet_gradients("small", sharing)(*inputs("small", sharing), gates)[1][0]
-        active = network.active(gates)
-        idle = jax.tree.map(lambda took_part, bar: jnp.any(jnp.where(took_part, False, bar != 0)), active, gradient)
+        active = one_program(network.active)(gates)
+        idle = jax.tree.map(lambda took_part, bar: np.any(np.where(took_part, False, bar != 0)), active, gradient)
         assert not any(jax.tree.leaves(idle))  # which also compares the trees
         blocks = active.pop("blocks")
         assert all(jax.tree.leaves(active))
         if sharing != "paths":
             assert all(jax.tree.leaves(blocks))
             return
-        runs = np.asarray(running_gates(plan, gates))
+        runs = one_program(functools.partial(running_gates, plan))(gates)
         pairs = np.einsum("l,lk,le->lke", runs, gates["kernel"], gates["expansion"]) > 0
         assert pairs.sum() == runs.sum()
         for group in groups(plan):
             for leaf in jax.tree.leaves(blocks[group.name]):
-                np.testing.assert_array_equal(np.squeeze(leaf, range(3, leaf.ndim)), pairs[group.rows])
+                np.testing.assert_array_equal(np.squeeze(leaf, tuple(range(3, leaf.ndim))), pairs[group.rows])
 
 
 def test_a_size_is_the_transformed_centre_of_the_next_larger_one():
@@ -248,23 +236,24 @@ def test_a_size_is_the_transformed_centre_of_the_next_larger_one():
     generator = np.random.default_rng(0)
     kernel, five, three = (generator.normal(size=shape) for shape in ((7, 7, 2), (25, 25), (9, 9)))
     with jax.enable_x64(True):
-        transforms = {"to_5": jnp.asarray(five), "to_3": jnp.asarray(three)}
+        transforms = {"to_5": five, "to_3": three}
+        cut_out = jax.jit(functools.partial(elastic_kernel, (3, 5, 7)))
         expected = {7: kernel, 5: np.zeros((7, 7, 2)), 3: np.zeros((7, 7, 2))}
         for channel in range(2):
             middle = ((np.eye(25) + five) @ kernel[1:6, 1:6, channel].ravel()).reshape(5, 5)
             expected[5][1:6, 1:6, channel] = middle
             expected[3][2:5, 2:5, channel] = ((np.eye(9) + three) @ middle[1:4, 1:4].ravel()).reshape(3, 3)
         for option, size in enumerate((3, 5, 7)):
-            gates = jnp.eye(3)[option]
-            np.testing.assert_allclose(elastic_kernel((3, 5, 7), kernel, transforms, gates), expected[size], atol=1e-12)
+            gates = np.eye(3)[option]
+            np.testing.assert_allclose(cut_out(kernel, transforms, gates), expected[size], atol=1e-12)
             cut = np.pad(np.ones((size, size, 1)), [((7 - size) // 2,) * 2] * 2 + [(0, 0)])
-            np.testing.assert_array_equal(elastic_kernel((3, 5, 7), kernel, {}, gates), kernel * cut)
+            np.testing.assert_array_equal(cut_out(kernel, {}, gates), kernel * cut)
 
 
 def test_transforms_begin_as_the_identity():
     """To which they are added; without them a size is the centre of the largest."""
     init = SHARINGS["slices"](plan_of("small")).init
-    transforms = jax.jit(lambda key: [own["transforms"] for own in init(key).values()])(jax.random.key(0))
+    transforms = one_program(lambda key: [own["transforms"] for own in init(key).values()])(jax.random.key(0))
     assert {path[-1].key for path, _ in jax.tree.leaves_with_path(transforms)} == {"to_1", "to_3"}
     assert not any(leaf.any() for leaf in jax.tree.leaves(transforms))
 
@@ -272,8 +261,8 @@ def test_transforms_begin_as_the_identity():
 @pytest.mark.parametrize("resolution", range(4))
 def test_regions_have_the_sizes_of_the_maps(resolution):
     plan, space, _ = make("many sizes")
-    gates = encode(space, space.decode({part: jnp.zeros(shape) for part, shape in space.shapes.items()}))
-    found = regions(plan, gates | {"resolution": jax.nn.one_hot(jnp.array([resolution]), 4)})
+    gates = {part: np.eye(options)[[0] * choices] for part, (choices, options) in space.shapes.items()}
+    found = jax.jit(functools.partial(regions, plan))(gates | {"resolution": np.eye(4)[[resolution]]})
     sizes, largest = (map_sizes(plan, plan.resolutions[option]) for option in (resolution, -1))
     for region, size, most in zip(found, sizes, largest, strict=True):
         expected = np.zeros((most, most))
@@ -291,8 +280,8 @@ def sorted_weights(trained):
     """The plan, the params before and after sorting; three expansions, a squeeze-and-excitation."""
     plan, space, network = make("one size")
     params, _ = inputs("one size")
-    rows = {"expansion": jnp.array([TRAINED[trained]] * space.shapes["expansion"][0])}
-    return plan, params, jax.jit(network.reorder)(params, rows)
+    rows = {"expansion": np.array([TRAINED[trained]] * space.shapes["expansion"][0])}
+    return plan, params, one_program(network.reorder)(params, rows)
 
 
 @pytest.mark.parametrize("trained", TRAINED)
@@ -304,7 +293,7 @@ def test_sorting_channels_keeps_the_function_of_what_is_trained(trained):
         run = supernet_gradients("one size")
         for option, kept in enumerate(TRAINED[trained]):
             widths = "+".join([f"{plan.expansions[option]:g}"] * len(plan.layers))
-            gates = double(encode(space, space.parse(f"kernel:3;expansion:{widths};depth:1;resolution:10")))
+            gates = one_hot(space, space.parse(f"kernel:3;expansion:{widths};depth:1;resolution:10"))
             expected, actual = run(before, images, gates)[0], run(after, images, gates)[0]
             if kept or option == 2:  # the largest has all
                 np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-11)
@@ -335,7 +324,7 @@ def test_nothing_is_sorted_where_nothing_is_nested():
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_extracted_variables_are_those_of_the_network(sharing):
     plan, space, supernet = make("small", sharing)
-    architecture = random(space, jax.random.key(2))
+    (architecture,) = architectures(space, [2])
     network = MobileNetV3(plan, concrete(plan, architecture), IMAGES.classes)
     variables = jax.eval_shape(lambda key: supernet.extract(supernet.init(key), architecture), jax.random.key(0))
     image = jnp.zeros((1, *IMAGES.shape))

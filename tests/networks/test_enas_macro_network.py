@@ -18,6 +18,20 @@ from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Images
 from jaxnas.spaces.enas_macro import OPERATIONS, PART, SKIPS, MacroLayer, macro_layers
 from jaxnas.spaces.space import encode, random
+from tests.networks.few_programs import (
+    architectures,
+    assert_close,
+    initial,
+    largest,
+    normal,
+    of_positive,
+    one_hot,
+    one_program,
+    perturbed,
+    soft_gates,
+    trained,
+    value_and_gradients,
+)
 
 IMAGES = Images(8, 8, 2, classes=3)
 NAMES = ("conv_3x3", "sep_conv_3x3", "avg_pool_3x3")
@@ -28,40 +42,15 @@ SPACE = FAMILY.space
 TEXT = "sep_conv_3x3|conv_3x3:1|avg_pool_3x3:01|sep_conv_3x3:110|avg_pool_3x3:0101|conv_3x3:10010"
 
 
-def double(tree):
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
-
-
-def perturbed(params, seed=1):
-    """Weights whose scales and shifts are not one and zero."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    noisy = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return double(jax.tree.unflatten(structure, noisy))
-
-
 @functools.cache
 def inputs():
-    with jax.enable_x64(True):
-        params = perturbed(jax.jit(FAMILY.supernet().init)(jax.random.key(0)))
-        return params, jax.random.normal(jax.random.key(2), (3, *IMAGES.shape), jnp.float64)
+    return perturbed(FAMILY.supernet()), normal(3, *IMAGES.shape)
 
 
 @functools.cache
 def evaluate(**settings):
-    """(params, gates) -> (logits, gradients), compiled once for each way of computing them."""
-    network = FAMILY.supernet(**settings)
-
-    def loss(params, gates):
-        logits = network.apply(params, gates, inputs()[1])
-        return jnp.sum(jnp.sin(logits)), logits
-
-    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
-
-
-def assert_close(actual, expected):
-    # Float64; sums in another order.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), actual, expected)
+    """(params, gates, images) -> logits and gradients, compiled once for each way of computing them."""
+    return value_and_gradients(FAMILY.supernet(**settings))
 
 
 def scaled(own):
@@ -107,93 +96,88 @@ def test_one_path_is_the_stand_alone_network():
         assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, dict(shapes["params"]))
         variables = {
             "params": own,
-            "batch_stats": jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes["batch_stats"]),
+            "batch_stats": jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes["batch_stats"]),
         }
-        (expected, _), _ = jax.jit(lambda v: network.apply(v, images, train=True, mutable=["batch_stats"]))(variables)
-        gates = double(encode(SPACE, architecture))
+        expected, _, _ = trained(network, variables, images)
+        gates = one_hot(SPACE, architecture)
         assert_close(jax.jit(FAMILY.supernet().apply)(params, gates, images), expected)
-        assert_close(evaluate(paths=1)(params, gates)[1], expected)
+        assert_close(evaluate(paths=1)(params, gates, images)[0], expected)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_are_those_of_the_stand_alone_network(name):
     with jax.enable_x64(True):
-        shapes, key = operation_shapes(OPERATIONS[name], 4), jax.random.key(0)
-        leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda node: isinstance(node, tuple))
-        own = jax.tree.unflatten(structure, [jax.random.normal(key, shape, jnp.float64) for shape in leaves])
-        images = jax.random.normal(jax.random.key(1), (2, 5, 4, 4), jnp.float64)
-        module = LayerOperation(OPERATIONS[name])
-        expected, _ = module.apply({"params": module_params(own)}, images, train=True, mutable=["batch_stats"])
-        assert_close(run_operation(name, None, images, {name: own}), expected)
+        shapes, module = operation_shapes(OPERATIONS[name], 4), LayerOperation(OPERATIONS[name])
+        own = jax.tree.map(lambda shape: normal(*shape), shapes, is_leaf=lambda node: isinstance(node, tuple))
+
+        @jax.jit
+        def run(own, images):
+            expected, _ = module.apply({"params": module_params(own)}, images, train=True, mutable=["batch_stats"])
+            return run_operation(name, None, images, {name: own}), expected
+
+        assert_close(*run(own, normal(2, 5, 4, 4, seed=1)))
 
 
-def soft_gates(seed, *, operations):
-    """Mixtures of so many operations in every layer, and of all answers."""
-    soft = {
-        part: jax.nn.softmax(jax.random.normal(jax.random.key(seed + row), shape, jnp.float64))
-        for row, (part, shape) in enumerate(SPACE.shapes.items())
-    }
-    least = jnp.sort(soft[PART])[:, -operations][:, None]
-    return soft | {PART: jnp.where(soft[PART] < least, 0.0, soft[PART])}
+def mixtures(seed, count):
+    """Gates of so many operations in every layer, and of all answers."""
+    gates = soft_gates(SPACE, seed)
+    return gates | {PART: largest(gates[PART], count)}
 
 
 def test_two_paths_are_the_mixture_of_two():
     """In values and gradients, also of the gates that do not vanish."""
     with jax.enable_x64(True):
-        params, _ = inputs()
-        gates = soft_gates(3, operations=2)
-        (params_bar, gates_bar), logits = evaluate(recompute=True)(params, gates)
-        kept = jax.tree.map(lambda bar, gate: jnp.where(gate > 0, bar, 0.0), gates_bar, gates)
-        assert_close(evaluate(paths=2)(params, gates), ((params_bar, kept), logits))
+        (params, images), gates = inputs(), mixtures(3, 2)
+        logits, params_bar, gates_bar = evaluate(recompute=True)(params, gates, images)
+        expected = logits, params_bar, of_positive(gates, gates_bar)
+        assert_close(evaluate(paths=2)(params, gates, images), expected)
 
 
 def test_one_path_has_the_gradients_of_the_gates_that_it_took():
     with jax.enable_x64(True):
-        params, _ = inputs()
-        gates = double(encode(SPACE, random(SPACE, jax.random.key(5))))
-        (params_bar, gates_bar), logits = evaluate(recompute=True)(params, gates)
-        kept = jax.tree.map(lambda bar, gate: jnp.where(gate > 0, bar, 0.0), gates_bar, gates)
-        actual = evaluate(paths=1)(params, gates)
-        assert_close(actual, ((params_bar, kept), logits))
-        np.testing.assert_array_equal(jnp.abs(actual[0][1][SKIPS][:, 1]) > 1e-9, gates[SKIPS][:, 1] > 0)
+        (params, images), gates = inputs(), one_hot(SPACE, *architectures(SPACE, [5]))
+        logits, params_bar, gates_bar = evaluate(recompute=True)(params, gates, images)
+        actual = evaluate(paths=1)(params, gates, images)
+        assert_close(actual, (logits, params_bar, of_positive(gates, gates_bar)))
+        np.testing.assert_array_equal(np.abs(actual[2][SKIPS])[:, 1] > 1e-9, gates[SKIPS][:, 1] > 0)
 
 
 def test_a_constant_added_to_a_state_has_no_gradient():
     """So that bare gates, which are such constants, change nothing; only the last state is read as it is."""
     with jax.enable_x64(True):
-        params, _ = inputs()
-        (gradient, _), _ = evaluate(recompute=True)(params, soft_gates(4, operations=3))
+        params, images = inputs()
+        _, gradient, _ = evaluate(recompute=True)(params, mixtures(4, 3), images)
         shifts = gradient["sums"]["shift"]
         for constant in (gradient["stem"]["shift"], shifts[:-1]):
             np.testing.assert_allclose(constant, 0.0, atol=1e-9)
-        assert np.all(jnp.abs(shifts[-1]) > 1e-3)
+        assert np.all(np.abs(shifts[-1]) > 1e-3)
 
 
 def test_active_names_the_weights_that_took_part():
     """Operations that ran, and reductions of states that a later layer adds or the next one reads; kernels exactly."""
     with jax.enable_x64(True):
-        params, _ = inputs()
-        network = FAMILY.supernet(paths=1)
-        for seed in (6, 7):
-            gates = double(encode(SPACE, random(SPACE, jax.random.key(seed))))
-            (gradient, _), _ = evaluate(paths=1)(params, gates)
-            active = network.active(gates)
+        params, images = inputs()
+        named = one_program(FAMILY.supernet(paths=1).active)
+        for architecture in architectures(SPACE, (6, 7)):
+            gates = one_hot(SPACE, architecture)
+            _, gradient, _ = evaluate(paths=1)(params, gates, images)
+            active = named(gates)
             assert jax.tree.structure(active) == jax.tree.structure(params)
             kinds = set()
             for (path, flag), bar in zip(
                 jax.tree_util.tree_leaves_with_path(active), jax.tree.leaves(gradient), strict=True
             ):
                 rest = tuple(range(min(flag.ndim, 1), bar.ndim))  # flags are one for a leaf, or for its first axis
-                largest = jnp.max(jnp.abs(bar), axis=rest).reshape(flag.shape)
-                np.testing.assert_array_equal(jnp.where(flag, 0.0, largest), 0.0)
+                most = np.max(np.abs(bar), axis=rest).reshape(flag.shape)
+                np.testing.assert_array_equal(np.where(flag, 0.0, most), 0.0)
                 if path[-1].key == "kernel":
-                    np.testing.assert_array_equal(flag, largest > 1e-9)
+                    np.testing.assert_array_equal(flag, most > 1e-9)
                 kinds |= {(path[0].key.split("_")[0], taken) for taken in np.unique(flag)}
             assert {("stage", False), ("stage", True), ("reduction", False), ("reduction", True)} <= kinds
 
 
 def test_weights_start_within_their_fan_in_and_apart():
-    params = jax.jit(FAMILY.supernet().init)(jax.random.key(0))
+    params = initial(FAMILY.supernet())
     stage = params["stage_1"]
     for kernel, fan_in in (
         (stage["conv_3x3"]["output"]["kernel"], 36),
@@ -202,8 +186,8 @@ def test_weights_start_within_their_fan_in_and_apart():
         (params["reduction_2"]["even"]["kernel"], 4),
     ):
         # The largest of 32 or more uniform numbers is below 0.7 of their bound with probability 0.7^32 < 2e-5.
-        assert 0.7 * fan_in**-0.5 < float(jnp.max(jnp.abs(kernel))) <= fan_in**-0.5
-        assert len(np.unique(np.asarray(kernel))) == kernel.size
+        assert 0.7 * fan_in**-0.5 < np.max(np.abs(kernel)) <= fan_in**-0.5
+        assert len(np.unique(kernel)) == kernel.size
 
 
 def closed_form(family_settings, images, names):
@@ -239,21 +223,20 @@ def test_expected_cost_is_the_enumerated_one():
     images = Images(4, 4, 1, classes=2)
     family = FAMILIES["enas_macro"](images, **settings)
     assert {part for term in family.terms() for part, _ in term.choices} == {PART}
-    logits = {part: jax.random.normal(jax.random.key(0), shape) for part, shape in family.space.shapes.items()}
-    gates = jax.tree.map(jax.nn.softmax, logits)
+    gates = soft_gates(family.space)
     enumerated = np.zeros(2)
     for chosen in itertools.product(range(2), repeat=3):
         for skips in ((0, 0, 0), (1, 0, 1)):
             architecture = {PART: np.asarray(chosen), SKIPS: np.asarray(skips)}
             cost = np.asarray(network_cost(family.network(architecture, None), images.shape))
             enumerated += 0.5 * cost * float(np.prod([gates[PART][row, option] for row, option in enumerate(chosen)]))
-    actual = [build(family, images)(gates) for build in (params_cost, mult_adds_cost)]
+    actual = [one_program(build(family, images))(gates) for build in (params_cost, mult_adds_cost)]
     np.testing.assert_allclose(actual, enumerated, rtol=1e-5)
 
 
 def test_drop_path_spares_layers_that_would_be_left_with_nothing():
     """Without skips nothing is dropped; with them, which operations are depends on the key."""
-    images = jax.random.normal(jax.random.key(0), (4, *IMAGES.shape))
+    images = normal(4, *IMAGES.shape)
     family = FAMILIES["enas_macro"](IMAGES, channels=2, layers=3, operations=NAMES)
     for skips in (0, 1):
         network = family.network({PART: np.full(3, 2), SKIPS: np.full(3, skips)}, None)

@@ -16,7 +16,21 @@ from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Images
 from jaxnas.networks.memory_bank_supernet import block_masks, encoding
 from jaxnas.spaces.memory_banks import DILATION, WIDTH, bank_operations, memory_banks_plan
-from jaxnas.spaces.space import encode, random
+from jaxnas.spaces.space import encode
+from tests.networks.few_programs import (
+    architectures,
+    assert_close,
+    convolved,
+    largest,
+    normal,
+    normalized,
+    of_positive,
+    one_hot,
+    one_program,
+    perturbed,
+    soft_gates,
+    trained,
+)
 
 IMAGES = Images(4, 8, 2, classes=3)
 SETTINGS = {
@@ -37,23 +51,9 @@ SPACE = FAMILY.space
 TEXT = "0>1:k1d1w0.5|2>0+2:k3d2w1|0+1+2>2:k3d1w0.5||1+2>0:k1d2w1|0+2>0+1+2:k3d2w0.5|1>2:k3d1w1"
 
 
-def double(tree):
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
-
-
-def perturbed(params):
-    """Weights whose scales and shifts are not one and zero."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return double(jax.tree.unflatten(structure, noisy))
-
-
 @functools.cache
 def inputs():
-    with jax.enable_x64(True):
-        params = perturbed(jax.jit(FAMILY.supernet().init)(jax.random.key(0)))
-        return params, jax.random.normal(jax.random.key(2), (4, *IMAGES.shape), jnp.float64)
+    return perturbed(FAMILY.supernet()), normal(4, *IMAGES.shape)
 
 
 class Traced:
@@ -67,7 +67,7 @@ class Traced:
             logits = network.apply(params, gates, inputs()[1])
             return jnp.sum(jnp.sin(logits)), logits
 
-        self.run = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+        self.run = one_program(jax.grad(loss, argnums=(0, 1), has_aux=True))
 
 
 @functools.cache
@@ -75,46 +75,33 @@ def traced(**settings):
     return Traced(**settings)
 
 
-def assert_close(actual, expected):
-    # Float64; sums in another order.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), actual, expected)
-
-
 def test_one_path_is_the_stand_alone_network_with_the_weights_written_for_it():
     """By the batch's own statistics; one program answers for all architectures, with one path or the mixture."""
     with jax.enable_x64(True):
         params, images = inputs()
-        for architecture in (SPACE.parse(TEXT), random(SPACE, jax.random.key(3)), random(SPACE, jax.random.key(4))):
+        for architecture in (SPACE.parse(TEXT), *architectures(SPACE, (3, 4))):
             network = FAMILY.network(architecture, None)
             shapes = jax.eval_shape(lambda network=network: network.init(jax.random.key(0), images, train=False))
-            variables = FAMILY.supernet().extract(params, architecture)
+            variables = jax.jit(functools.partial(FAMILY.supernet().extract, architecture=architecture))(params)
             assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, dict(shapes))
-            (expected, _), _ = network.apply(variables, images, train=True, mutable=["batch_stats"])
-            gates = double(encode(SPACE, architecture))
+            expected, _, _ = trained(network, variables, images)
+            gates = one_hot(SPACE, architecture)
             assert_close(traced(paths=1).run(params, gates)[1], expected)
             assert_close(traced(recompute=True).run(params, gates)[1], expected)
         assert traced(paths=1).traces == traced(recompute=True).traces == 1
-
-
-def soft_gates(seed):
-    keys = jax.random.split(jax.random.key(seed), len(SPACE.shapes))
-    items = zip(keys, SPACE.shapes.items(), strict=True)
-    return {part: jax.nn.softmax(jax.random.normal(key, shape, jnp.float64)) for key, (part, shape) in items}
 
 
 def test_paths_are_the_largest_dilations():
     """Two of two are the mixture; one is the mixture whose other gates vanish, but for the gradients of these."""
     with jax.enable_x64(True):
         params, _ = inputs()
-        gates = soft_gates(5)
+        gates = soft_gates(SPACE, 5)
         assert_close(traced(paths=2).run(params, gates), traced(recompute=True).run(params, gates))
-        largest = gates[DILATION] * (gates[DILATION] == jnp.max(gates[DILATION], axis=1, keepdims=True))
-        gates |= {DILATION: largest}
+        gates |= {DILATION: largest(gates[DILATION], 1)}
         (params_bar, gates_bar), logits = traced(recompute=True).run(params, gates)
         (own_params_bar, own_gates_bar), own_logits = traced(paths=1).run(params, gates)
         assert_close((own_params_bar, own_logits), (params_bar, logits))
-        kept = jax.tree.map(lambda bar, gate: jnp.where(gate > 0, bar, 0.0), (gates_bar, own_gates_bar), (gates, gates))
-        assert_close(kept[1], kept[0])
+        assert_close(of_positive(gates, own_gates_bar), of_positive(gates, gates_bar))
 
 
 def test_the_encoding_names_the_banks_and_the_options_of_each_operation():
@@ -126,9 +113,8 @@ def test_the_encoding_names_the_banks_and_the_options_of_each_operation():
 
 def test_masks_of_soft_gates_are_expectations():
     """The mask of a bank is the probability that it is read, under independent choices of subsets."""
-    with jax.enable_x64(True):
-        gates = {part: np.asarray(values, np.float32) for part, values in soft_gates(6).items()}
-    masks = block_masks(PLAN, 1, gates)
+    gates = soft_gates(SPACE, 6)
+    masks = one_program(functools.partial(block_masks, PLAN, 1))(gates)
     for place in range(3):
         row = gates["reads"][3 + place]
         expected = [sum(row[k] for k, subset in enumerate(PLAN.subsets) if bank in subset) for bank in range(3)]
@@ -150,42 +136,39 @@ def test_patterns_of_reading_and_writing(pattern):
     writes = ["0"] * 3 if pattern == "resnet" else ["1", "2", "3"]
     text = "|".join(f"{read}>{write}:k3d1w1" for read, write in zip(reads, writes, strict=True))
     network = family.network(family.space.parse(text), None)
-    images = jax.random.normal(jax.random.key(0), (2, *IMAGES.shape))
-    variables = network.init(jax.random.key(1), images, train=False)
+    images = normal(2, *IMAGES.shape)
+    variables = one_program(lambda key: network.init(key, images, train=False))(jax.random.key(1))
     params = variables["params"]
 
-    def normalised(own, values):
-        centred = values - values.mean((0, 1, 2))
-        return centred / np.sqrt((centred**2).mean((0, 1, 2)) + 1e-5) * own["scale"] + own["bias"]
+    def scaled(own, values):
+        return normalized(values) * own["scale"] + own["bias"]
 
-    def convolved(own, values):
-        own, kernel = own["normalization"]["batch_norm"], own["convolution"]["kernel"]
+    def layer(own, values):
+        kernel = own["convolution"]["kernel"]
         kernel = kernel if kernel.ndim == 4 else kernel[None, None]
-        layout = ("NHWC", "HWIO", "NHWC")
-        return normalised(own, jax.lax.conv_general_dilated(values, kernel, (1, 1), "SAME", dimension_numbers=layout))
+        return scaled(own["normalization"]["batch_norm"], convolved(values, kernel))
 
-    stages = [convolved(params["stem"], images)]
+    stages = [layer(params["stem"], images)]
     for number in range(1, 4):
         name = f"block_1_operation_{number}"
-        read = stages[-1] if pattern == "resnet" else jnp.concatenate(stages, axis=-1)
-        new = convolved(params[f"{name}_write"], jax.nn.relu(convolved(params[f"{name}_read"], read)))
+        read = stages[-1] if pattern == "resnet" else np.concatenate(stages, axis=-1)
+        new = layer(params[f"{name}_write"], np.maximum(layer(params[f"{name}_read"], read), 0))
         stages.append(stages[-1] + new if pattern == "resnet" else new)
-    last = stages[-1] if pattern == "resnet" else jnp.concatenate(stages, axis=-1)
-    pooled = jax.nn.relu(normalised(params["normalization"]["batch_norm"], last)).mean((1, 2))
+    last = stages[-1] if pattern == "resnet" else np.concatenate(stages, axis=-1)
+    pooled = np.maximum(scaled(params["normalization"]["batch_norm"], last), 0).mean((1, 2))
     expected = pooled @ params["classifier"]["kernel"] + params["classifier"]["bias"]
-    (actual, _), _ = network.apply(variables, images, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(trained(network, variables, images)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_of_the_hypernetwork_learn_from_every_operation():
     """A gradient reaches the kernels of all shapes and all shared tensors; all weights are named active."""
     with jax.enable_x64(True):
         params, _ = inputs()
-        gates = double(encode(SPACE, SPACE.parse(TEXT)))
+        gates = one_hot(SPACE, SPACE.parse(TEXT))
         (gradient, _), _ = traced(paths=1).run(params, gates)
         assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient["hypernetwork"]))
         assert np.any(gradient["block_1"]["kernel"] != 0)
-        active = FAMILY.supernet().active(gates)
+        active = one_program(FAMILY.supernet().active)(gates)
         assert jax.tree.structure(active) == jax.tree.structure(params)
         assert all(jax.tree.leaves(active))
 
@@ -215,7 +198,7 @@ def test_a_network_of_the_space_costs_what_its_definition_says(seed):
     own = {name: value for name, value in spaces.MEMORY_BANKS.items() if name != "name"}
     images = Images(32, 32, 3, classes=10)
     family = FAMILIES["memory_banks"](images, **own)
-    architecture = random(family.space, jax.random.key(seed))
+    (architecture,) = architectures(family.space, [seed])
     plan = memory_banks_plan(**{name: value for name, value in own.items() if not name.startswith("hypernetwork")})
     assert exact_cost(family, images, architecture) == closed_form(own, images, bank_operations(plan, architecture))
 
@@ -225,19 +208,18 @@ def test_expected_cost_is_the_enumerated_one():
     own = SETTINGS | {"banks": 2, "filled": 1, "bank_channels": (2,), "depth": 1, "dilations": (2,)}
     family = FAMILIES["memory_banks"](IMAGES, **own, **WRITER)
     shapes = family.space.shapes
-    logits = {part: jax.random.normal(jax.random.key(0), shape) for part, shape in shapes.items()}
-    gates = jax.tree.map(jax.nn.softmax, logits)
+    gates = soft_gates(family.space)
     enumerated = np.zeros(2)
     for chosen in itertools.product(*(range(options) for _, options in shapes.values())):
         architecture = {part: np.asarray([option]) for part, option in zip(shapes, chosen, strict=True)}
         cost = np.asarray(network_cost(family.network(architecture, None), IMAGES.shape))
         enumerated += cost * np.prod([gates[part][0, option] for part, option in zip(shapes, chosen, strict=True)])
-    actual = [build(family, IMAGES)(gates) for build in (params_cost, mult_adds_cost)]
+    actual = [one_program(build(family, IMAGES))(gates) for build in (params_cost, mult_adds_cost)]
     np.testing.assert_allclose(actual, enumerated, rtol=1e-5)
 
 
 def test_drop_path_drops_what_operations_write():
-    images = jax.random.normal(jax.random.key(0), (4, *IMAGES.shape))
+    images = normal(4, *IMAGES.shape)
     network = FAMILY.network(SPACE.parse(TEXT), None)
     variables = jax.jit(lambda: network.init(jax.random.key(0), images, train=False))()
     run = jax.jit(
@@ -246,7 +228,7 @@ def test_drop_path_drops_what_operations_write():
         )[0][0]
     )
     without, once, again = (run(rate, jax.random.key(key)) for rate, key in ((0.0, 0), (0.5, 0), (0.5, 1)))
-    expected, _ = network.apply(variables, images, train=True, mutable=["batch_stats"])[0]
+    expected, _, _ = trained(network, variables, images)
     np.testing.assert_allclose(without, expected, rtol=1e-4, atol=1e-5)
     assert not np.allclose(without, once, atol=1e-3)
     assert not np.allclose(once, again, atol=1e-3)

@@ -1,5 +1,7 @@
+import functools
+import itertools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,12 +13,9 @@ from jaxnas.layers.operations import Source
 from jaxnas.networks.initial import init_variables
 from jaxnas.networks.nas_bench_201 import CELL_OPERATIONS, BenchmarkCell, NasBench201Network, ResidualReduction
 from jaxnas.spaces.nas_bench_201 import EDGES, OPERATIONS, SUPERNET_OPERATIONS, cell_operations, nas_bench_201_space
+from tests.networks.few_programs import applied, init_and_apply, normal, one_program, trained
 
 MIXED = ("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "skip_connect", "nor_conv_1x1", "none")
-
-
-def images_of(*shape):
-    return jax.random.normal(jax.random.key(0), shape)
 
 
 def closed_form(architecture, channels, cells, classes, pixels):
@@ -63,74 +62,81 @@ def test_costs_listed_by_the_benchmark(text, params, flops):
     assert (cost.params, cost.mult_adds + 10) == (round(params * 1e6), round(flops * 1e6))
 
 
-def cell_output(architecture, images, rate=0.0):
-    cell = BenchmarkCell(tuple(architecture), None)
-    variables = cell.init(jax.random.key(1), images, False, 0.0)
-    rngs = {"drop_path": jax.random.key(2)}
-    return cell.apply(variables, images, True, rate, rngs=rngs, mutable=["batch_stats"])[0]
+def cell(*operations):
+    return BenchmarkCell(operations, None)
+
+
+@functools.cache
+def identities():
+    """Every choice of edges that are there, an image, and what the cells of identities there make of it."""
+    chosen, image = list(itertools.product((False, True), repeat=6)), normal(1, 2, 2, 1)
+    cells = [cell(*("skip_connect" if here else "none" for here in present)) for present in chosen]
+    run = one_program(lambda image: [init_and_apply(one, image, rate=0.0)[1] for one in cells])
+    return chosen, image, run(image)
 
 
 @pytest.mark.parametrize("kept", range(64))
 def test_a_cell_of_identities_counts_the_paths_through_it(kept):
     """Every path from the input to the last node carries the input there once: four with all edges, or fewer."""
-    present = [bool(kept >> edge & 1) for edge in range(6)]
+    chosen, image, outputs = identities()
     paths = [1, 0, 0, 0]
-    for (source, node), here in zip(EDGES, present, strict=True):
+    for (source, node), here in zip(EDGES, chosen[kept], strict=True):
         paths[node + 1] += here * paths[source]
-    images = images_of(1, 2, 2, 1)
-    output = cell_output(("skip_connect" if here else "none" for here in present), images)
-    np.testing.assert_allclose(output, paths[-1] * images, rtol=1e-6)
+    np.testing.assert_allclose(outputs[kept], paths[-1] * image, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_are_those_of_the_supernet(name):
     """With the weights of the one in the other, in training, where a new normalisation has neither scale nor shift."""
-    images = images_of(2, 5, 4, 3)
-    module = CELL_OPERATIONS[name](3, 1, None, name)
-    variables = module.init(jax.random.key(1), images, True)
-    expected = module.apply(variables, images, True, mutable=["batch_stats"])[0]
+    images = normal(2, 5, 4, 3)
+    variables, expected = applied(CELL_OPERATIONS[name](3, 1, None, name), images)
     candidate = CANDIDATES[SUPERNET_OPERATIONS[name]]
     kernels = [leaf for leaf in jax.tree.leaves(variables) if leaf.ndim == 4]
     shapes = candidate.shapes(3, 1)
     assert [kernel.shape for kernel in kernels] == list(shapes.values())
-    output = candidate.apply(dict(zip(shapes, kernels, strict=True)), Source(images, jax.nn.relu(images)), 1, None)
-    output = batch_norm(output) if candidate.normalized(1) else output
+
+    @jax.jit
+    def run(weights, images):
+        output = candidate.apply(weights, Source(images, jax.nn.relu(images)), 1, None)
+        return batch_norm(output) if candidate.normalized(1) else output
+
+    output = run(dict(zip(shapes, kernels, strict=True)), images)
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_residual_block_is_its_shortcut_where_the_second_normalisation_is_zero():
-    images = images_of(2, 4, 6, 3)
+    images = normal(2, 4, 6, 3)
     block = ResidualReduction(5, None)
-    variables = block.init(jax.random.key(1), images, False)
+    variables, _ = applied(block, images)
     params = variables["params"]
-    scale = params["second"]["Normalization_0"]["batch_norm"]["scale"]
-    params["second"]["Normalization_0"]["batch_norm"]["scale"] = jnp.zeros_like(scale)
+    params["second"]["Normalization_0"]["batch_norm"]["scale"] = np.zeros(5)
     means = (images[:, ::2, ::2] + images[:, 1::2, ::2] + images[:, ::2, 1::2] + images[:, 1::2, 1::2]) / 4
-    output = block.apply({**variables, "params": params}, images, False)
+    output = jax.jit(lambda variables, images: block.apply(variables, images, False))(variables, images)
     np.testing.assert_allclose(output, means @ params["shortcut"]["kernel"][0, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_it_trains_and_draws_its_weights_at_once():
     """Logits in both modes; statistics move in training only; no auxiliary logits; `init_variables` fits it."""
     network = NasBench201Network(MIXED, channels=2, cells=1, classes=3)
-    images = images_of(4, 8, 4, 3)
-    variables = init_variables(network, jax.random.key(1), (8, 4, 3))
-    (logits, auxiliary), updated = network.apply(variables, images, train=True, mutable=["batch_stats"])
+    images = normal(4, 8, 4, 3)
+    variables = jax.jit(lambda key: init_variables(network, key, (8, 4, 3)))(jax.random.key(1))
+    logits, auxiliary, updated = trained(network, variables, images)
     assert (logits.shape, auxiliary) == ((4, 3), None)
-    changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), updated["batch_stats"], variables["batch_stats"])
+    changed = jax.tree.map(lambda a, b: np.any(np.not_equal(a, b)), updated, variables["batch_stats"])
     assert all(jax.tree.leaves(changed))
-    assert network.apply(variables, images[:1], train=False)[0].shape == (1, 3)
+    evaluated = jax.jit(lambda images: network.apply(variables, images, train=False)[0])
+    assert evaluated(images[:1]).shape == (1, 3)
     assert count_params(variables["params"]) == closed_form(MIXED, 2, 1, 3, 32).params
 
 
 def test_drop_path_drops_pools_of_examples_and_spares_identities():
-    images = images_of(64, 2, 2, 1)
-    pooled = ("none", "none", "none", "avg_pool_3x3", "none", "none")
-    kept, dropped = (np.asarray(cell_output(pooled, images, rate)) for rate in (0.0, 0.25))
+    images = normal(64, 2, 2, 1)
+    pooled = cell("none", "none", "none", "avg_pool_3x3", "none", "none")
+    kept, dropped = (applied(pooled, images, rate=rate)[1] for rate in (0.0, 0.25))
     gone = np.all(dropped == 0, axis=(1, 2, 3))
     np.testing.assert_allclose(dropped[~gone], kept[~gone] / 0.75, rtol=1e-5)
     assert abs(gone.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 64)
-    np.testing.assert_allclose(cell_output(("skip_connect",) * 6, images, 0.9), 4 * images, rtol=1e-6)
+    np.testing.assert_allclose(applied(cell(*["skip_connect"] * 6), images, rate=0.9)[1], 4 * images, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,29 @@
 """The supernet of NAS-Bench-201: one path is the stand-alone network, in values and gradients of few and all paths."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnas.networks.families import FAMILIES
 from jaxnas.networks.family import Images
 from jaxnas.spaces.nas_bench_201 import EDGES, OPERATIONS, PART
-from jaxnas.spaces.space import encode, random
+from tests.networks.few_programs import (
+    architectures,
+    assert_close,
+    initial,
+    largest,
+    normal,
+    of_positive,
+    one_hot,
+    one_program,
+    soft_gates,
+    trained,
+    value_and_gradients,
+)
 
 IMAGES = Images(8, 8, 2, classes=3)
 FAMILY = FAMILIES["nas_bench_201"](IMAGES, channels=2, cells=2)
 NAMES = {"nor_conv_1x1": "conv 1x1", "nor_conv_3x3": "conv 3x3"}
-
-
-def double(tree):
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
 
 
 def stand_alone_params(architecture, params, shapes):
@@ -26,7 +33,7 @@ def stand_alone_params(architecture, params, shapes):
     def found(path, leaf):
         *where, last = [entry.key for entry in path]
         if last in ("scale", "bias") and where[-1] == "batch_norm":
-            return jnp.full(leaf.shape, float(last == "scale"), jnp.float64)
+            return np.full(leaf.shape, float(last == "scale"))
         if where[0] == "classifier":
             return params["classifier" if last == "kernel" else "bias"]
         if where[0] == "stem_convolution":
@@ -45,46 +52,35 @@ def stand_alone_params(architecture, params, shapes):
 def test_one_path_is_the_stand_alone_network():
     with jax.enable_x64(True):
         mixture, single = FAMILY.supernet(), FAMILY.supernet(paths=1)
-        params = double(mixture.init(jax.random.key(0)))
-        images = jax.random.normal(jax.random.key(1), (4, *IMAGES.shape), jnp.float64)
+        params, images = initial(mixture), normal(4, *IMAGES.shape)
         applies = [jax.jit(network.apply) for network in (mixture, single)]
-        for seed in range(3):
-            architecture = random(FAMILY.space, jax.random.key(seed))
+        for architecture in architectures(FAMILY.space, range(3)):
             network = FAMILY.network(architecture, None)
             shapes = jax.eval_shape(lambda network=network: network.init(jax.random.key(0), images, train=False))
             variables = {
                 "params": stand_alone_params(architecture, params, shapes),
-                "batch_stats": jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes.get("batch_stats", {})),
+                "batch_stats": jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes.get("batch_stats", {})),
             }
-            (expected, _), _ = network.apply(variables, images, train=True, mutable=["batch_stats"])
+            expected, _, _ = trained(network, variables, images)
             for apply in applies:
-                actual = apply(params, double(encode(FAMILY.space, architecture)), images)
-                np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-9)
+                assert_close(apply(params, one_hot(FAMILY.space, architecture), images), expected)
 
 
 def test_two_paths_are_the_mixture_of_two():
     """In values and gradients, also of the gates that do not vanish."""
     with jax.enable_x64(True):
-        mixture, two = FAMILY.supernet(), FAMILY.supernet(paths=2)
-        params = double(mixture.init(jax.random.key(0)))
-        images = jax.random.normal(jax.random.key(1), (4, *IMAGES.shape), jnp.float64)
-        soft = jax.nn.softmax(jax.random.normal(jax.random.key(2), (len(EDGES), len(OPERATIONS)), jnp.float64))
-        gates = {PART: jnp.where(soft < jnp.sort(soft)[:, -2:-1], 0.0, soft)}
-
-        def loss(network):
-            return lambda params, gates: jnp.sum(jnp.sin(network.apply(params, gates, images)))
-
-        expected, actual = (jax.jit(jax.grad(loss(one), argnums=(0, 1)))(params, gates) for one in (mixture, two))
-        assert_close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)  # noqa: E731
-        jax.tree.map(assert_close, actual[0], expected[0])
-        assert_close(actual[1][PART], jnp.where(gates[PART] > 0, expected[1][PART], 0.0))
+        mixture, two = (value_and_gradients(network) for network in (FAMILY.supernet(), FAMILY.supernet(paths=2)))
+        params, images = initial(FAMILY.supernet()), normal(4, *IMAGES.shape)
+        gates = {PART: largest(soft_gates(FAMILY.space)[PART], 2)}
+        logits, params_bar, gates_bar = mixture(params, gates, images)
+        assert_close(two(params, gates, images), (logits, params_bar, of_positive(gates, gates_bar)))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_active_names_the_weights_that_ran(operation):
-    gates = encode(FAMILY.space, {PART: jnp.full(len(EDGES), OPERATIONS.index(operation))})
+    gates = one_hot(FAMILY.space, {PART: np.full(len(EDGES), OPERATIONS.index(operation))})
     params = jax.eval_shape(FAMILY.supernet().init, jax.random.key(0))
-    active = FAMILY.supernet().active(gates)
+    active = one_program(FAMILY.supernet().active)(gates)
     assert jax.tree.structure(active) == jax.tree.structure(params)
     for name, weights in active["stage_1"].items():
-        assert all(bool(jnp.all(leaf)) == (name == NAMES.get(operation)) for leaf in weights.values())
+        assert all(np.all(leaf) == (name == NAMES.get(operation)) for leaf in weights.values())

@@ -8,8 +8,9 @@ import pytest
 from jaxnas.networks import sign_resnet
 from jaxnas.relax.binary import sign, straight_through
 
-IMAGES = jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
-PARAMS = sign_resnet.init(jax.random.key(0), 1, 5, channels=(3, 4), blocks=2)
+IMAGES = np.random.default_rng(1).normal(size=(6, 8, 8, 1))
+PARAMS = jax.jit(lambda key: sign_resnet.init(key, 1, 5, channels=(3, 4), blocks=2))(jax.random.key(0))
+apply = jax.jit(sign_resnet.apply, static_argnames="binary_weights")
 
 
 def by_hand(params, images):
@@ -34,42 +35,45 @@ def by_hand(params, images):
 
 def test_a_network_by_hand():
     assert [set(block) for block in PARAMS["blocks"]].count({"kernel", "scale", "bias", "shortcut"}) == 1
-    np.testing.assert_allclose(sign_resnet.apply(PARAMS, IMAGES), by_hand(PARAMS, IMAGES), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apply(PARAMS, IMAGES), jax.jit(by_hand)(PARAMS, IMAGES), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("block", range(5))
 def test_before_and_after_a_block_make_the_whole(block):
-    entering = sign_resnet.before(PARAMS, IMAGES, block, sign)
-    np.testing.assert_array_equal(sign_resnet.after(PARAMS, entering, block, sign), sign_resnet.apply(PARAMS, IMAGES))
+    def both(params, images):
+        entering = sign_resnet.before(params, images, block, sign)
+        return sign_resnet.after(params, entering, block, sign), sign_resnet.apply(params, images)
+
+    np.testing.assert_array_equal(*jax.jit(both)(PARAMS, IMAGES))
 
 
 def test_the_scale_of_a_kernel_changes_nothing():
     scaled = {**PARAMS, "blocks": tuple({**block, "kernel": 7 * block["kernel"]} for block in PARAMS["blocks"])}
-    np.testing.assert_allclose(sign_resnet.apply(scaled, IMAGES), sign_resnet.apply(PARAMS, IMAGES), rtol=1e-3)
+    np.testing.assert_allclose(apply(scaled, IMAGES), apply(PARAMS, IMAGES), rtol=1e-3)
 
 
 def test_binary_weights_act_by_their_signs():
     signs = tuple({**block, "kernel": sign(block["kernel"])} for block in PARAMS["blocks"])
     np.testing.assert_allclose(
-        sign_resnet.apply(PARAMS, IMAGES, binary_weights=True),
-        sign_resnet.apply({**PARAMS, "blocks": signs}, IMAGES),
+        apply(PARAMS, IMAGES, binary_weights=True),
+        apply({**PARAMS, "blocks": signs}, IMAGES),
         rtol=1e-5,
     )
 
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_every_weight_learns_through_the_signs(binary):
-    labels = jnp.arange(6) % 5
+    labels = np.arange(6) % 5
 
     def loss(params):
         logits = sign_resnet.apply(params, IMAGES, straight_through(), binary_weights=binary)
         return sign_resnet.cross_entropy(logits, labels)
 
-    gradient = jax.grad(loss)(PARAMS)
-    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
+    gradient = jax.device_get(jax.jit(jax.grad(loss))(PARAMS))
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 def test_the_loss_is_the_mean_cross_entropy():
-    logits, labels = jnp.array([[0.0, 1.0], [2.0, 0.0]]), jnp.array([1, 1])
-    expected = -np.mean([jax.nn.log_softmax(logits[0])[1], jax.nn.log_softmax(logits[1])[1]])
-    np.testing.assert_allclose(sign_resnet.cross_entropy(logits, labels), expected, rtol=1e-6)
+    logits, labels = np.asarray([[0.0, 1.0], [2.0, 0.0]]), np.asarray([1, 1])
+    expected = np.mean([np.log(1 + np.exp(-1.0)), np.log(1 + np.exp(2.0))])
+    np.testing.assert_allclose(jax.jit(sign_resnet.cross_entropy)(logits, labels), expected, rtol=1e-6)

@@ -15,8 +15,16 @@ from jaxnas.networks import superkernel_family
 from jaxnas.networks.chain_supernet import chain_supernet
 from jaxnas.networks.family import Images
 from jaxnas.networks.superkernel_supernet import layer_masks, subsampled, superkernel_supernet
-from jaxnas.spaces.space import encode, random
 from jaxnas.spaces.superkernel import chosen_resolution, concrete_chain, superkernel_plan, superkernel_space
+from tests.networks.few_programs import (
+    architectures,
+    assert_close,
+    normal,
+    one_hot,
+    one_program,
+    perturbed,
+    soft_gates,
+)
 
 IMAGES = Images(8, 8, 2, classes=3)
 SETTINGS = {
@@ -76,31 +84,11 @@ def component_cost(name, module, input_shape, bits):
     return network_cost(module, input_shape)
 
 
-def double(tree):
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
-
-
 @functools.cache
 def inputs(kind):
     """Weights, scales and shifts away from where they start, and images; float64."""
 
-    @jax.jit
-    def drawn(key):
-        params = make(kind)[2].init(key)
-        leaves, structure = jax.tree.flatten(params)
-        noise = jax.random.normal(jax.random.fold_in(key, 1), (sum(leaf.size for leaf in leaves),))
-        pieces = jnp.split(noise, np.cumsum([leaf.size for leaf in leaves])[:-1])
-        moved = [leaf + 0.1 * piece.reshape(leaf.shape) for leaf, piece in zip(leaves, pieces, strict=True)]
-        images = jax.random.normal(jax.random.fold_in(key, 2), (4, *IMAGES.shape))
-        return double(jax.tree.unflatten(structure, moved)), double(images)
-
-    return drawn(jax.random.key(0))
-
-
-def soft_gates(space, seed=3):
-    logits = {part: jax.random.normal(jax.random.key(seed), shape) for part, shape in space.shapes.items()}
-    masked = {part: jnp.where(space.allowed[part], values, -1e9) for part, values in logits.items()}
-    return double(jax.tree.map(jax.nn.softmax, masked))
+    return perturbed(make(kind)[2]), normal(4, *IMAGES.shape)
 
 
 def score(logits):
@@ -116,18 +104,16 @@ def value_and_gradients(kind, implementation="library", **settings):
         logits = network.apply(params, gates, images)
         return score(logits), logits
 
-    @jax.jit
     def run(params, gates, images):
         with backend.use(implementation):
             gradients, logits = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, gates, images)
         return logits, *gradients
 
-    return run
+    return one_program(run)
 
 
-def assert_close(actual, expected):
-    # Float64; sums in another order, and with zeros in between.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), actual, expected)
+def assert_near(actual, expected):
+    assert_close(actual, expected, rtol=1e-9, atol=1e-11)  # with zeros in between
 
 
 def cut(plan, chain, params):
@@ -177,9 +163,9 @@ def test_one_hot_gates_cut_out_the_narrow_network(kind, text):
                 logits = narrow.apply(cut(plan, chain, params), {}, subsampled(images, size))
             return score(logits), logits
 
-        gradient, expected = jax.jit(jax.grad(loss, has_aux=True))(params)
-        logits, params_bar, _ = value_and_gradients(kind)(params, double(encode(space, architecture)), images)
-        assert_close((logits, params_bar), (expected, gradient))
+        gradient, expected = one_program(jax.grad(loss, has_aux=True))(params)
+        logits, params_bar, _ = value_and_gradients(kind)(params, one_hot(space, architecture), images)
+        assert_near((logits, params_bar), (expected, gradient))
 
 
 @pytest.mark.parametrize(
@@ -189,18 +175,19 @@ def test_a_first_layer_adds_its_input_where_the_widths_are_equal(widths, adds):
     """Stages of 2 or 4 and of 4 or 8 channels, one after the other at stride 1."""
     plan, space, _ = make("widths")
     text = f"kernel:3+3+3+3;expansion:1+1+0+1;width:{widths}"
-    gates = encode(space, space.parse(text))
-    assert [float(layer_masks(plan, number, gates).residual) for number in (1, 2, 3)] == [adds, 1.0, 1.0]
+    gates = one_hot(space, space.parse(text))
+    residuals = jax.jit(lambda gates: [layer_masks(plan, number, gates).residual for number in (1, 2, 3)])
+    np.testing.assert_array_equal(residuals(gates), [adds, 1.0, 1.0])
 
 
 def test_masks_are_sums_of_the_options_masks():
     plan, _, _ = make("fbnet_v2")
     gates = {
-        "kernel": jnp.array([[9.0, 9.0], [0.25, 0.5]]),
-        "expansion": jnp.array([[9.0, 9.0], [0.5, 2.0]]),
-        "width": jnp.array([[0.0, 0.0, 1.0], [1.0, 2.0, 4.0]]),
+        "kernel": np.array([[9.0, 9.0], [0.25, 0.5]]),
+        "expansion": np.array([[9.0, 9.0], [0.5, 2.0]]),
+        "width": np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 4.0]]),
     }
-    masks = layer_masks(plan, 2, gates)
+    masks = one_program(functools.partial(layer_masks, plan, 2))(gates)
     ring = np.full((3, 3), 0.5)
     ring[1, 1] = 0.75
     np.testing.assert_array_equal(masks.kernel[..., 0], ring)
@@ -216,9 +203,9 @@ def test_soft_gates_have_the_gradient_of_differences(kind):
         _, space, network = make(kind)
         params, images = inputs(kind)
         gates = soft_gates(space)
-        direction = {part: jax.random.normal(jax.random.key(5), shape) for part, shape in space.shapes.items()}
+        direction = {part: normal(*shape, seed=5) for part, shape in space.shapes.items()}
 
-        @jax.jit
+        @one_program
         def value(step):
             moved = jax.tree.map(lambda gate, change: gate + step * change, gates, direction)
             with backend.use("library"):
@@ -227,7 +214,7 @@ def test_soft_gates_have_the_gradient_of_differences(kind):
         step = 1e-6  # below it rounding, above it kinks of the activations
         slope = (value(step) - value(-step)) / (2 * step)
         _, _, gates_bar = value_and_gradients(kind)(params, gates, images)
-        exact = sum(jnp.vdot(gates_bar[part], direction[part]) for part in gates)
+        exact = sum(np.vdot(gates_bar[part], direction[part]) for part in gates)
         np.testing.assert_allclose(exact, slope, rtol=1e-6)
 
 
@@ -238,7 +225,7 @@ def test_evaluations_agree(settings):
         params, images = inputs("widths")
         gates = soft_gates(space)
         expected = value_and_gradients("widths")(params, gates, images)
-        assert_close(value_and_gradients("widths", **settings)(params, gates, images), expected)
+        assert_near(value_and_gradients("widths", **settings)(params, gates, images), expected)
 
 
 def test_gates_of_options_that_a_layer_does_not_have_change_nothing():
@@ -246,29 +233,30 @@ def test_gates_of_options_that_a_layer_does_not_have_change_nothing():
         space = make("single_path")[1]
         params, images = inputs("single_path")
         gates = soft_gates(space)
-        noise = jnp.where(space.allowed["expansion"], 0.0, 17.0)
+        noise = np.where(space.allowed["expansion"], 0.0, 17.0)
         assert noise.sum() > 0
         run = value_and_gradients("single_path")
         expected = run(params, gates, images)
         actual = run(params, gates | {"expansion": gates["expansion"] + noise}, images)
         jax.tree.map(np.testing.assert_array_equal, actual, expected)
-        np.testing.assert_array_equal(expected[2]["expansion"][:, 0][~space.allowed["expansion"][:, 0]], 0.0)
+        skipping = expected[2]["expansion"][:, 0]
+        np.testing.assert_array_equal(skipping[~space.allowed["expansion"][:, 0]], 0.0)
 
 
 def test_a_path_runs_the_image_size_of_the_largest_gate_alone():
     with jax.enable_x64(True):
         space = make("fbnet_v2")[1]
         params, images = inputs("fbnet_v2")
-        gates = soft_gates(space) | {"resolution": jnp.array([[0.7, 0.0]])}
+        gates = soft_gates(space) | {"resolution": np.array([[0.7, 0.0]])}
         logits, params_bar, gates_bar = value_and_gradients("fbnet_v2")(params, gates, images)
-        kept = gates_bar | {"resolution": gates_bar["resolution"] * jnp.array([[1.0, 0.0]])}
+        kept = gates_bar | {"resolution": gates_bar["resolution"] * np.array([[1.0, 0.0]])}
         actual = value_and_gradients("fbnet_v2", paths=1)(params, gates, images)
-        assert_close(actual, (logits, params_bar, kept))
+        assert_near(actual, (logits, params_bar, kept))
 
 
 def test_the_tree_of_active_weights_is_true_everywhere():
     _, space, network = make("fbnet_v2")
-    active = network.active(encode(space, random(space, jax.random.key(0))))
+    active = one_program(network.active)(one_hot(space, *architectures(space, [0])))
     assert jax.tree.structure(active) == jax.tree.structure(jax.eval_shape(network.init, jax.random.key(0)))
     assert all(bool(leaf) for leaf in jax.tree.leaves(active))
 
@@ -276,7 +264,7 @@ def test_the_tree_of_active_weights_is_true_everywhere():
 def test_importance_in_closed_form():
     """All weights 2: four times the number of weights that an option adds."""
     _, space, network = make("widths")
-    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 2.0), jax.eval_shape(network.init, jax.random.key(0)))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 2.0), jax.eval_shape(network.init, jax.random.key(0)))
     importance = jax.jit(network.importance)(params)
     hidden = np.array([10, 10, 20, 20])  # 2.5 of 4, 4, 8 and 8
     np.testing.assert_array_equal(importance["kernel"], 4 * np.outer(hidden, [0, 9 - 1]))
@@ -298,7 +286,7 @@ def test_importance_is_learned_by_the_weights_that_a_gate_hides():
     network = make("single_path")[2]
     with jax.enable_x64(True):
         params, _ = inputs("single_path")
-        gradient = jax.jit(jax.grad(lambda params: network.importance(params)["kernel"][0, 1]))(params)
+        gradient = one_program(jax.grad(lambda params: network.importance(params)["kernel"][0, 1]))(params)
         kernel, bar = (tree["layers"][1]["mbconv_k5_e2.5"]["depthwise"]["kernel"] for tree in (params, gradient))
         ring = np.ones((5, 5, 1))
         ring[1:4, 1:4] = 0
@@ -309,7 +297,7 @@ def test_importance_is_learned_by_the_weights_that_a_gate_hides():
     ("pixels", "size", "rows"), [(4, 4, [0, 1, 2, 3]), (4, 2, [1, 3]), (8, 3, [1, 4, 6]), (5, 1, [2])]
 )
 def test_subsampling_takes_the_nearest_pixels(pixels, size, rows):
-    images = jnp.arange(2 * pixels * pixels * 3).reshape(2, pixels, pixels, 3)
+    images = np.arange(2 * pixels * pixels * 3).reshape(2, pixels, pixels, 3)
     np.testing.assert_array_equal(subsampled(images, size), images[:, rows][:, :, rows])
 
 
@@ -335,8 +323,7 @@ def test_costs_are_those_of_the_chosen_pieces_and_a_constant(name):
     """Exactly: a network costs what its terms' pieces do, and a rest that is the same for every architecture."""
     family, images = family_of(name)
     terms, bases = family.terms(), set()
-    for seed in range(4 if name.endswith("_8") else 2):
-        architecture = random(family.space, jax.random.key(seed))
+    for architecture in architectures(family.space, range(4 if name.endswith("_8") else 2)):
         whole = network_cost(family.network(architecture, None), images.shape)
         pieces = [
             component_cost(*piece)
@@ -393,7 +380,7 @@ def test_the_network_of_an_architecture_reads_subsampled_images():
     family, images = family_of("FBNET_V2_8")
     text = "kernel:3+5+3+5;expansion:1.5+3+3+0;width:0.5+1;resolution:"
     small, large = (family.network(family.space.parse(f"{text}{size}"), None) for size in (6, 8))
-    pixels = jax.random.normal(jax.random.key(0), (2, *images.shape))
+    pixels = normal(2, *images.shape)
 
     @jax.jit
     def run(pixels):

@@ -1,5 +1,7 @@
 """One table of samplers, one list of properties that all of them have."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -20,11 +22,12 @@ SAMPLERS = {
     "ordered_threshold": (categorical.ordered_threshold(), True),
     "argmax": (categorical.argmax(), True),
 }
+RANDOM = np.random.default_rng(0)
 LOGITS = {
-    "normal": jax.random.normal(jax.random.key(0), (5, 4)),
-    "reduce": 3 * jax.random.normal(jax.random.key(1), (2, 4)),
+    "normal": RANDOM.standard_normal((5, 4), np.float32),
+    "reduce": 3 * RANDOM.standard_normal((2, 4), np.float32),
 }
-COUNT = jnp.asarray(3)
+COUNT = np.asarray(3)
 
 
 @pytest.fixture(params=SAMPLERS.values(), ids=SAMPLERS.keys())
@@ -32,20 +35,30 @@ def sampler_and_hard(request):
     return request.param
 
 
+def gates_of(name, key, logits):
+    """Drawn in one program: called as they are, samplers compile each of their operations by itself."""
+    return jax.jit(lambda key, logits: SAMPLERS[name][0](key, logits, COUNT).gates)(key, logits)
+
+
+def softmax(values):
+    """In numpy, which compiles nothing."""
+    return np.exp(values) / np.sum(np.exp(values), axis=-1, keepdims=True)
+
+
 def test_draw(sampler_and_hard):
     sampler, hard = sampler_and_hard
-    draw = jax.jit(sampler)(jax.random.key(2), LOGITS, COUNT)
+    draw = jax.device_get(jax.jit(sampler)(jax.random.key(2), LOGITS, COUNT))
     chex.assert_trees_all_equal_shapes_and_dtypes(draw.gates, LOGITS)
     for part, gates in draw.gates.items():
-        np.testing.assert_allclose(jnp.sum(gates, -1), 1.0, rtol=1e-6)
-        assert float(jnp.min(gates)) >= 0
+        np.testing.assert_allclose(np.sum(gates, -1), 1.0, rtol=1e-6)
+        assert np.min(gates) >= 0
         assert draw.architecture[part].shape == gates.shape[:1]
         assert jnp.issubdtype(draw.architecture[part].dtype, jnp.integer)
         if hard:  # up to a gate that is there for its gradient alone
             np.testing.assert_array_equal(
-                jnp.where(gates == categorical.VANISHING, 0.0, gates), jax.nn.one_hot(draw.architecture[part], 4)
+                np.where(gates == categorical.VANISHING, 0.0, gates), np.eye(4)[draw.architecture[part]]
             )
-    np.testing.assert_allclose(draw.log_prob, log_prob(LOGITS, draw.architecture), rtol=1e-5)
+    np.testing.assert_allclose(draw.log_prob, jax.jit(log_prob)(LOGITS, draw.architecture), rtol=1e-5)
 
 
 def test_gradient_is_finite_and_a_draw_repeats(sampler_and_hard):
@@ -55,17 +68,18 @@ def test_gradient_is_finite_and_a_draw_repeats(sampler_and_hard):
         gates = sampler(jax.random.key(2), logits, COUNT).gates
         return sum(jnp.sum(jnp.sin(3 * values)) for values in gates.values())
 
-    chex.assert_tree_all_finite(jax.grad(loss)(LOGITS))
-    chex.assert_trees_all_equal(sampler(jax.random.key(5), LOGITS, COUNT), sampler(jax.random.key(5), LOGITS, COUNT))
+    chex.assert_tree_all_finite(jax.jit(jax.grad(loss))(LOGITS))
+    first, second = (jax.jit(sampler)(jax.random.key(5), LOGITS, COUNT) for _ in range(2))
+    chex.assert_trees_all_equal(first, second)
 
 
 def test_vmap_equals_one_by_one(sampler_and_hard):
     sampler, _ = sampler_and_hard
     keys = jax.random.split(jax.random.key(3), 4)
-    together = jax.vmap(lambda key: sampler(key, LOGITS, COUNT))(keys)
+    together = jax.device_get(jax.jit(jax.vmap(sampler, (0, None, None)))(keys, LOGITS, COUNT))
     for number, key in enumerate(keys):
         one = jax.tree.map(lambda leaf, number=number: leaf[number], together)
-        chex.assert_trees_all_close(one, sampler(key, LOGITS, COUNT), rtol=1e-6)
+        chex.assert_trees_all_close(one, jax.jit(sampler)(key, LOGITS, COUNT), rtol=1e-6)
 
 
 DRAWN = (
@@ -81,57 +95,58 @@ def test_draws_follow_softmax(name):
     """Whatever the temperature; the bound is five standard errors of a binomial share."""
     count = 20_000
     keys = jax.random.split(jax.random.key(4), count)
-    draws = jax.vmap(lambda key: SAMPLERS[name][0](key, LOGITS, COUNT).architecture)(keys)
+    draws = jax.jit(jax.vmap(lambda key: SAMPLERS[name][0](key, LOGITS, COUNT).architecture))(keys)
     for part, values in LOGITS.items():
-        expected = jax.nn.softmax(values)
-        share = jnp.mean(jax.nn.one_hot(draws[part], 4), axis=0)
-        assert float(jnp.max(jnp.abs(share - expected) / jnp.sqrt(expected * (1 - expected) / count))) < 5
+        expected = softmax(values)
+        share = np.mean(np.eye(4)[draws[part]], axis=0)
+        assert np.max(np.abs(share - expected) / np.sqrt(expected * (1 - expected) / count)) < 5
 
 
 def test_excluded_options_are_never_drawn(sampler_and_hard):
     """Their gates are zero, exactly, and so is the gradient of their logits; the ordered options end before them."""
     sampler, _ = sampler_and_hard
-    allowed = {part: jnp.ones(values.shape, bool).at[:, 3].set(False) for part, values in LOGITS.items()}
+    allowed = {part: np.broadcast_to(np.arange(4) < 3, values.shape) for part, values in LOGITS.items()}
 
-    def gates(logits, key):
-        return sampler(key, categorical.masked(logits, allowed), COUNT).gates
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient_and_gates(logits, key):
+        gates = sampler(key, categorical.masked(logits, allowed), COUNT).gates
+        return sum(jnp.sum(jnp.sin(g)) for g in gates.values()), gates
 
     for number in range(5):
-        key = jax.random.key(number)
-        for part, values in gates(LOGITS, key).items():
-            np.testing.assert_array_equal(values[:, 3], 0.0, err_msg=part)
-        gradient = jax.grad(lambda logits, key=key: sum(jnp.sum(jnp.sin(g)) for g in gates(logits, key).values()))(
-            LOGITS
-        )
-        for values in gradient.values():
-            np.testing.assert_array_equal(values[:, 3], 0.0)
+        for found in gradient_and_gates(LOGITS, jax.random.key(number)):
+            for part, values in jax.device_get(found).items():
+                np.testing.assert_array_equal(values[:, 3], 0.0, err_msg=part)
 
 
 WEIGHTS = {
-    part: jnp.cos(jnp.arange(values.size, dtype=jnp.float32)).reshape(values.shape) for part, values in LOGITS.items()
+    part: np.cos(np.arange(values.size, dtype=np.float32)).reshape(values.shape) for part, values in LOGITS.items()
 }
 
 
-def linear(name, logits, key):
-    """A loss that is linear in the gates: its gradient for the gates is WEIGHTS."""
-    gates = SAMPLERS[name][0](key, logits, COUNT).gates
-    return sum(jnp.vdot(WEIGHTS[part], gates[part]) for part in gates)
+@functools.partial(jax.jit, static_argnums=0)
+def linear_gradient(name, logits, key):
+    """Of a loss that is linear in the gates: its gradient for the gates is WEIGHTS."""
+
+    def loss(logits):
+        gates = SAMPLERS[name][0](key, logits, COUNT).gates
+        return sum(jnp.vdot(WEIGHTS[part], gates[part]) for part in gates)
+
+    return jax.grad(loss)(logits)
 
 
 def test_multinomial_straight_through_has_the_derivative_of_the_softmax():
     """Whatever was drawn; for a linear loss it is the exact gradient of the expectation."""
-    expected = jax.grad(lambda logits: linear("softmax", logits, jax.random.key(0)))(LOGITS)
+    expected = linear_gradient("softmax", LOGITS, jax.random.key(0))
     for seed in range(3):
-        actual = jax.grad(
-            lambda logits, seed=seed: linear("multinomial_straight_through", logits, jax.random.key(seed))
-        )
-        chex.assert_trees_all_close(actual(LOGITS), expected, rtol=1e-5, atol=1e-7)
+        actual = linear_gradient("multinomial_straight_through", LOGITS, jax.random.key(seed))
+        chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_log_prob_straight_through_credits_the_option_drawn():
     """∇ = Σ over choices of ∂L/∂gate drawn · ∇ log p (DSNAS)."""
     key = jax.random.key(3)
-    drawn = SAMPLERS["log_prob_straight_through"][0](key, LOGITS, COUNT).architecture
+    drawn = jax.device_get(jax.jit(SAMPLERS["log_prob_straight_through"][0])(key, LOGITS, COUNT).architecture)
 
     def credited(logits):
         terms = [
@@ -140,31 +155,32 @@ def test_log_prob_straight_through_credits_the_option_drawn():
         ]
         return sum(jnp.sum(term * 1.0) for term in terms)
 
-    actual = jax.grad(lambda logits: linear("log_prob_straight_through", logits, key))(LOGITS)
-    chex.assert_trees_all_close(actual, jax.grad(credited)(LOGITS), rtol=1e-5, atol=1e-7)
+    actual = linear_gradient("log_prob_straight_through", LOGITS, key)
+    chex.assert_trees_all_close(actual, jax.jit(jax.grad(credited))(LOGITS), rtol=1e-5, atol=1e-7)
 
 
 def test_two_paths_follow_their_probabilities():
     """Pairs are drawn without replacement, and one of the two by the softmax of the two; frequencies as computed."""
-    logits = {"cell": jnp.asarray([[0.0, 1.0, -1.0]])}
+    logits = {"cell": np.asarray([[0.0, 1.0, -1.0]], np.float32)}
     count = 20_000
     keys = jax.random.split(jax.random.key(0), count)
-    gates = jax.vmap(lambda key: SAMPLERS["two_paths"][0](key, logits, COUNT).gates["cell"][0])(keys)
-    np.testing.assert_array_equal(jnp.sum(gates > 0, axis=-1), 2)
-    p = jax.nn.softmax(logits["cell"][0])
+    draws = jax.vmap(lambda key: SAMPLERS["two_paths"][0](key, logits, COUNT).gates["cell"][0])
+    gates = np.asarray(jax.jit(draws)(keys))
+    np.testing.assert_array_equal(np.sum(gates > 0, axis=-1), 2)
+    p = softmax(logits["cell"][0])
     for active in range(3):
         for other in {0, 1, 2} - {active}:
             pair = p[active] * p[other] * (1 / (1 - p[active]) + 1 / (1 - p[other]))
             expected = pair * p[active] / (p[active] + p[other])
-            share = jnp.mean((gates[:, active] == 1) & (gates[:, other] == categorical.VANISHING))
+            share = np.mean((gates[:, active] == 1) & (gates[:, other] == categorical.VANISHING))
             assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / count)
 
 
 def test_two_paths_have_the_derivative_of_the_softmax_of_the_two():
-    logits = {"cell": jnp.asarray([[0.5, 1.0, -1.0, 0.2]])}
+    logits = {"cell": np.asarray([[0.5, 1.0, -1.0, 0.2]], np.float32)}
     key = jax.random.key(1)
-    sampled = np.flatnonzero(SAMPLERS["two_paths"][0](key, logits, COUNT).gates["cell"][0])
-    weights = jnp.asarray([0.3, -1.0, 2.0, 0.7])
+    sampled = np.flatnonzero(gates_of("two_paths", key, logits)["cell"])
+    weights = np.asarray([0.3, -1.0, 2.0, 0.7], np.float32)
 
     def of_two(values):
         return jnp.vdot(jax.nn.softmax(values[0, sampled]), weights[sampled])
@@ -172,7 +188,16 @@ def test_two_paths_have_the_derivative_of_the_softmax_of_the_two():
     def drawn(values):
         return jnp.vdot(SAMPLERS["two_paths"][0](key, {"cell": values}, COUNT).gates["cell"][0], weights)
 
-    np.testing.assert_allclose(jax.grad(drawn)(logits["cell"]), jax.grad(of_two)(logits["cell"]), rtol=1e-5)
+    actual, expected = (jax.jit(jax.grad(one))(logits["cell"]) for one in (drawn, of_two))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+@jax.jit
+def ordered_gates_and_jacobian(values):
+    def gates(values):
+        return SAMPLERS["ordered_threshold"][0](jax.random.key(0), {"kernel": values}, COUNT).gates["kernel"]
+
+    return gates(values), jax.jacobian(gates)(values)
 
 
 @pytest.mark.parametrize(
@@ -181,61 +206,48 @@ def test_two_paths_have_the_derivative_of_the_softmax_of_the_two():
 )
 def test_ordered_options_are_reached_one_after_another(margins, option):
     """The gates are products of steps, and their derivatives those of the same products of sigmoids' slopes."""
-    sampler = SAMPLERS["ordered_threshold"][0]
-    values = jnp.asarray([[9.0, *margins]])
-    np.testing.assert_array_equal(
-        sampler(jax.random.key(0), {"kernel": values}, COUNT).gates["kernel"], np.eye(3)[[option]]
-    )
-    jacobian = jax.jacobian(lambda v: sampler(jax.random.key(0), {"kernel": v}, COUNT).gates["kernel"][0])(values)[:, 0]
-    (one, two), (slope_1, slope_2) = (
-        (np.asarray(margins) > 0).astype(float),
-        [float(jax.grad(jax.nn.sigmoid)(m)) for m in margins],
-    )
+    values = np.asarray([[9.0, *margins]], np.float32)
+    gates, jacobian = ordered_gates_and_jacobian(values)
+    np.testing.assert_array_equal(gates, np.eye(3)[[option]])
+    one, two = (np.asarray(margins) > 0).astype(float)
+    slope_1, slope_2 = (np.exp(m) / (1 + np.exp(m)) ** 2 for m in margins)
     expected = [[0, -slope_1, 0], [0, slope_1 * (1 - two), -one * slope_2], [0, slope_1 * two, one * slope_2]]
-    np.testing.assert_allclose(jacobian, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(jacobian[0, :, 0], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_ordered_options_pass_over_what_is_excluded():
     """Where the first option is excluded the second is reached whatever its margin."""
-    values = jnp.asarray([[categorical.EXCLUDED, -3.0, -1.0]])
-    gates = SAMPLERS["ordered_threshold"][0](jax.random.key(0), {"expansion": values}, COUNT).gates["expansion"]
+    values = np.asarray([[categorical.EXCLUDED, -3.0, -1.0]], np.float32)
+    gates, _ = ordered_gates_and_jacobian(values)
     np.testing.assert_array_equal(gates, [[0.0, 1.0, 0.0]])
 
 
 def test_edges_are_weighed_by_a_softmax_over_the_sources_of_their_node():
     edges = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1))
-    sources = jnp.asarray([[0.3, -0.5, categorical.EXCLUDED], [1.0, 0.0, 2.0]])
+    sources = np.asarray([[0.3, -0.5, categorical.EXCLUDED], [1.0, 0.0, 2.0]], np.float32)
     logits = {"normal": LOGITS["normal"], "normal_sources": sources}
     sampler = categorical.edge_normalized(categorical.softmax(), {"normal": ("normal_sources", edges)})
-    gates = sampler(jax.random.key(0), logits, COUNT).gates
+    gates = jax.device_get(jax.jit(sampler)(jax.random.key(0), logits, COUNT).gates)
     assert set(gates) == {"normal"}
-    weights = jax.nn.softmax(sources)
+    weights = softmax(sources)
     for row, (source, node) in enumerate(edges):
-        expected = weights[node, source] * jax.nn.softmax(LOGITS["normal"][row])
+        expected = weights[node, source] * softmax(LOGITS["normal"][row])
         np.testing.assert_allclose(gates["normal"][row], expected, rtol=1e-6)
 
 
 def test_parts_are_independent_streams():
     """Parts of equal logits draw different noise, and a part's noise does not depend on which others there are."""
-    sampler = SAMPLERS["gumbel_softmax"][0]
     same = {"normal": LOGITS["normal"], "reduce": LOGITS["normal"]}
-    both = sampler(jax.random.key(0), same, COUNT).gates
+    both = gates_of("gumbel_softmax", jax.random.key(0), same)
     assert not np.allclose(both["normal"], both["reduce"])
-    alone = sampler(jax.random.key(0), {"normal": LOGITS["normal"]}, COUNT).gates
+    alone = gates_of("gumbel_softmax", jax.random.key(0), {"normal": LOGITS["normal"]})
     np.testing.assert_array_equal(alone["normal"], both["normal"])
 
 
 def test_straight_through_has_the_relaxed_derivative():
     """For an objective that is linear in the gates, exactly that of the Gumbel-softmax with the same noise."""
-    weights = jax.tree.map(lambda leaf: jnp.arange(leaf.size, dtype=jnp.float32).reshape(leaf.shape), LOGITS)
-
-    def loss(name, logits):
-        gates = SAMPLERS[name][0](jax.random.key(6), logits, COUNT).gates
-        return sum(jnp.vdot(weights[part], gates[part]) for part in gates)
-
     hard, soft = (
-        jax.grad(lambda logits, name=name: loss(name, logits))(LOGITS)
-        for name in ("gumbel_straight_through", "gumbel_softmax")
+        linear_gradient(name, LOGITS, jax.random.key(6)) for name in ("gumbel_straight_through", "gumbel_softmax")
     )
     chex.assert_trees_all_close(hard, soft, rtol=1e-6)
 

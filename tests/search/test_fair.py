@@ -1,5 +1,7 @@
 """The accumulated update of FairNAS against its definition, path by path."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,34 +29,38 @@ def apply(params, gates, images, noise=None):
     return hidden @ params["classifier"]
 
 
-def init(key):
-    return {
-        "scales": 1 + jax.random.normal(key, (2, 3, 4)),
-        "classifier": jax.random.normal(jax.random.fold_in(key, 1), (4, 3)),
-    }
+def init(seed):
+    generator = np.random.default_rng(seed)
+    return {"scales": 1 + generator.normal(size=(2, 3, 4)), "classifier": generator.normal(size=(4, 3))}
 
 
 NETWORK = Network(init, apply, lambda gates: {"scales": gates["kinds"][:, :, None] > 0, "classifier": True})
 LOSS = classification(NETWORK)
+gradient_of = jax.jit(jax.value_and_grad(LOSS, has_aux=True))
 
 
 def start(optimizer):
-    params = init(jax.random.key(0))
+    params = jax.tree.map(np.float32, init(0))
     return SearchState(
-        step=jnp.zeros((), jnp.int32),
+        step=np.int32(0),
         params=params,
         weights_state=optimizer.init(params),
-        logits={"kinds": jnp.zeros((2, 3))},
+        logits={"kinds": np.zeros((2, 3), np.float32)},
         logits_state=(),
-        allowed={part: jnp.asarray(mask) for part, mask in SPACE.allowed.items()},
+        allowed=dict(SPACE.allowed),
         memory=untrained(SPACE),
     )
 
 
 def batches_of(seed):
-    images = jax.random.normal(jax.random.key(seed), (6, 2, 2, 4))
-    batch = Batch(images, jnp.arange(6) % 3)
+    images = np.random.default_rng(seed).normal(size=(6, 2, 2, 4))
+    batch = Batch(images, np.arange(6) % 3)
     return Batches(batch, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def drawn(paths, state):
+    return fair_paths(paths, KEY, state.visible, state.memory)
 
 
 @pytest.mark.parametrize("paths", [2, 3])
@@ -62,9 +68,9 @@ def test_the_update_is_one_step_on_the_sum_of_the_gradients_of_its_paths(paths):
     """By brute force: every path differentiated by itself, at the same weights, on the same batch."""
     optimizer = optax.with_extra_args_support(optax.sgd(0.1))
     state, batches = start(optimizer), batches_of(1)
-    gates = fair_paths(paths, KEY, state.visible, state.memory)
+    gates = jax.device_get(drawn(paths, state))
     each = [jax.tree.map(lambda leaf, n=n: leaf[n], gates) for n in range(paths)]
-    results = [jax.value_and_grad(LOSS, has_aux=True)(state.params, one, batches.train) for one in each]
+    results = jax.device_get([gradient_of(state.params, one, batches.train) for one in each])
     expected = jax.tree.map(lambda w, *gs: w - 0.1 * sum(gs), state.params, *(gradient for _, gradient in results))
     after, metrics = jax.jit(learn_fairly(paths, LOSS, optimizer, NETWORK.active))(KEY, state, batches)
     for part in expected:
@@ -78,11 +84,11 @@ def test_a_weight_of_one_option_learns_from_the_one_path_that_has_it():
     """With as many paths as options, every scale of the first layer moves by the gradient of a single path."""
     optimizer = optax.with_extra_args_support(optax.sgd(0.1))
     state, batches = start(optimizer), batches_of(1)
-    gates = fair_paths(3, KEY, state.visible, state.memory)["kinds"]
-    after, _ = learn_fairly(3, LOSS, optimizer, NETWORK.active)(KEY, state, batches)
+    gates = np.asarray(drawn(3, state)["kinds"])
+    after, _ = jax.device_get(jax.jit(learn_fairly(3, LOSS, optimizer, NETWORK.active))(KEY, state, batches))
     for path in range(3):
-        option = int(jnp.argmax(gates[path, 0]))
-        gradient = jax.grad(LOSS, has_aux=True)(state.params, {"kinds": gates[path]}, batches.train)[0]
+        option = np.argmax(gates[path, 0])
+        _, gradient = jax.device_get(gradient_of(state.params, {"kinds": gates[path]}, batches.train))
         expected = state.params["scales"][0, option] - 0.1 * gradient["scales"][0, option]
         np.testing.assert_allclose(after.params["scales"][0, option], expected, rtol=1e-5, atol=1e-6)
 
@@ -91,14 +97,13 @@ def test_the_optimizer_is_told_of_what_took_part_in_any_path():
     """With two paths, options in neither keep their weights and momentum, decay or not."""
     optimizer = skip_inactive(optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.9)))
     state = start(optimizer)
-    gates = fair_paths(2, KEY, state.visible, state.memory)
-    used = np.asarray(jnp.any(gates["kinds"] > 0, axis=0))
-    after, _ = learn_fairly(2, LOSS, optimizer, NETWORK.active)(KEY, state, batches_of(1))
-    moved = np.asarray(jnp.any(after.params["scales"] != state.params["scales"], axis=-1))
+    used = np.any(np.asarray(drawn(2, state)["kinds"]) > 0, axis=0)
+    after, _ = jax.device_get(jax.jit(learn_fairly(2, LOSS, optimizer, NETWORK.active))(KEY, state, batches_of(1)))
+    moved = np.any(after.params["scales"] != state.params["scales"], axis=-1)
     np.testing.assert_array_equal(moved, used)
     assert not used.all()
     rolling = optax.tree_utils.tree_get(after.weights_state, "trace")["scales"]
-    np.testing.assert_array_equal(np.asarray(jnp.any(rolling != 0, axis=-1)), used)
+    np.testing.assert_array_equal(np.any(rolling != 0, axis=-1), used)
 
 
 @pytest.mark.parametrize("paths", [3, 6])

@@ -24,10 +24,8 @@ SIGNIFICANCE = 1e-3  # seeds are fixed; a sampler that is wrong is off by far mo
 def logits_of(space, preference=3.0):
     """Logits that prefer some options strongly, which no sampler of paths may heed."""
     shapes = space.shapes.items()
-    values = {
-        part: preference * jnp.arange(shape[0] * shape[1], dtype=jnp.float32).reshape(shape) for part, shape in shapes
-    }
-    return masked(values, {part: jnp.asarray(mask) for part, mask in space.allowed.items()})
+    values = {part: preference * np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for part, shape in shapes}
+    return jax.jit(masked)(values, dict(space.allowed))
 
 
 def draws(sampler, space, number=DRAWS, count=0):
@@ -58,7 +56,7 @@ def test_uniform_paths_draw_every_architecture_equally_often(space):
     assert set(found) <= set(itertools.product(*ranges))
     assert chi_square(found, dict.fromkeys(set(found), 1 / space.size)) > SIGNIFICANCE
     for part, gates in drawn.gates.items():
-        np.testing.assert_array_equal(gates, jax.nn.one_hot(drawn.architecture[part], space.shapes[part][1]))
+        np.testing.assert_array_equal(gates, np.eye(space.shapes[part][1])[drawn.architecture[part]])
 
 
 def test_the_log_probability_of_a_path_is_that_of_the_product():
@@ -72,20 +70,23 @@ def cost(gates):
     return sum(jnp.sum(weights[part] * gates[part]) for part in gates)
 
 
+costs_of = jax.jit(jax.vmap(cost))
+
+
 def test_costs_are_spread_evenly_over_the_bins():
     """Bins 0-2, 3-5, 6-8 and 9-11: each as often as the others, and uniform within."""
     drawn = draws(cost_uniform_paths(SPACE, cost, -0.5, 11.5, bins=4, tries=64), SPACE)
-    costs = np.asarray(jax.vmap(cost)(drawn.gates)).tolist()
+    costs = costs_of(drawn.gates).tolist()
     assert chi_square(costs, dict.fromkeys(range(12), 1 / 12)) > SIGNIFICANCE
     narrow = draws(cost_uniform_paths(SPACE, cost, -0.5, 4.5, bins=5, tries=64), SPACE)
-    costs = np.asarray(jax.vmap(cost)(narrow.gates)).tolist()
+    costs = costs_of(narrow.gates).tolist()
     assert chi_square(costs, dict.fromkeys(range(5), 1 / 5)) > SIGNIFICANCE
 
 
 def test_bins_without_an_architecture_give_the_nearest():
     """Of 100 to 101, all draws are the dearest one; with one try, whatever is drawn."""
     drawn = draws(cost_uniform_paths(SPACE, cost, 100.0, 101.0, bins=2, tries=256), SPACE, 100)
-    np.testing.assert_array_equal(jax.vmap(cost)(drawn.gates), 11.0)
+    np.testing.assert_array_equal(costs_of(drawn.gates), 11.0)
     drawn = draws(cost_uniform_paths(SPACE, cost, 100.0, 101.0, bins=2, tries=1), SPACE)
     assert chi_square(codes(drawn.architecture), dict.fromkeys(set(codes(drawn.architecture)), 1 / 12)) > SIGNIFICANCE
 
@@ -112,13 +113,13 @@ def test_dropped_paths_keep_options_at_the_rate_of_the_step(count, rate):
 
 
 FAIR = jax.jit(fair_paths, static_argnums=0)
+NOTHING = {part: np.zeros(shape, np.int32) for part, shape in SPACE.shapes.items()}
 
 
 def test_three_fair_paths_are_a_permutation_for_every_choice():
     """All six permutations of a choice of three, equally often and independent of the other choices."""
-    nothing = {part: jnp.zeros(shape, jnp.int32) for part, shape in SPACE.shapes.items()}
     draw = jax.jit(jax.vmap(functools.partial(fair_paths, 3), (0, None, None)))
-    gates = draw(jax.random.split(jax.random.key(0), DRAWS), logits_of(SPACE), nothing)
+    gates = jax.device_get(draw(jax.random.split(jax.random.key(0), DRAWS), logits_of(SPACE), NOTHING))
     orders = [tuple(row) for row in np.argmax(gates["kinds"][:, :, 0], axis=-1).tolist()]
     permutations = list(itertools.permutations(range(3)))
     assert chi_square(orders, dict.fromkeys(permutations, 1 / 6)) > SIGNIFICANCE
@@ -131,13 +132,13 @@ def test_three_fair_paths_are_a_permutation_for_every_choice():
 @pytest.mark.parametrize("paths", [1, 2, 3, 6, 7])
 def test_counts_are_equal_or_differ_by_one_after_every_step(paths):
     """Equal whenever the options divide all uses so far; what is not allowed is never trained."""
-    trained = {part: jnp.zeros(shape, jnp.int32) for part, shape in SPACE.shapes.items()}
+    trained, logits = NOTHING, logits_of(SPACE)
     for step in range(1, 9):
-        gates = FAIR(paths, jax.random.key(step), logits_of(SPACE), trained)
-        trained = {part: trained[part] + jnp.sum(gates[part], axis=0).astype(jnp.int32) for part in trained}
+        gates = jax.device_get(FAIR(paths, jax.random.key(step), logits, trained))
+        trained = {part: trained[part] + np.sum(gates[part], axis=0).astype(np.int32) for part in trained}
         for part, counts in trained.items():
-            np.testing.assert_array_equal(jnp.sum(gates[part], axis=-1), 1.0)
-            for row, may in zip(np.asarray(counts), SPACE.allowed[part], strict=True):
+            np.testing.assert_array_equal(np.sum(gates[part], axis=-1), 1.0)
+            for row, may in zip(counts, SPACE.allowed[part], strict=True):
                 assert row.sum() == paths * step
                 assert np.all(row[~may] == 0)
                 assert np.ptp(row[may]) == (0 if paths * step % may.sum() == 0 else 1)
@@ -145,22 +146,24 @@ def test_counts_are_equal_or_differ_by_one_after_every_step(paths):
 
 def test_what_was_trained_least_comes_first():
     """Options that fell behind are caught up with before any other is trained."""
-    trained = {"kinds": jnp.asarray([[5, 3, 4], [0, 0, 2]], jnp.int32), "sizes": jnp.zeros((1, 2), jnp.int32)}
+    trained = {**NOTHING, "kinds": np.asarray([[5, 3, 4], [0, 0, 2]], np.int32)}
     gates = FAIR(3, jax.random.key(0), logits_of(SPACE), trained)
-    after = trained["kinds"] + jnp.sum(gates["kinds"], axis=0)
+    after = trained["kinds"] + np.sum(jax.device_get(gates["kinds"]), axis=0)
     np.testing.assert_array_equal(after[0], [5, 5, 5])
     assert after[1].tolist() in ([3, 0, 2], [2, 0, 3])  # the third use may be of either
 
 
 def test_masks_of_the_logits_are_heeded():
     """An option that the search has dropped is drawn by none of them."""
-    values = logits_of(SPACE) | {"sizes": jnp.asarray([[0.0, EXCLUDED]])}
-    nothing = {part: jnp.zeros(shape, jnp.int32) for part, shape in SPACE.shapes.items()}
+    values = logits_of(SPACE) | {"sizes": np.asarray([[0.0, EXCLUDED]], np.float32)}
     samplers = (
         uniform_paths(SPACE),
         cost_uniform_paths(SPACE, cost, 0.0, 11.0, bins=2, tries=4),
         dropped_paths(optax.constant_schedule(0.5)),
     )
-    for key in jax.random.split(jax.random.key(0), 8):
-        for gates in (*(sampler(key, values, 0).gates for sampler in samplers), fair_paths(2, key, values, nothing)):
-            assert float(jnp.sum(gates["sizes"][..., 1])) == 0.0
+
+    def drawn(key):
+        return [*(sampler(key, values, 0).gates for sampler in samplers), fair_paths(2, key, values, NOTHING)]
+
+    for gates in jax.jit(jax.vmap(drawn))(jax.random.split(jax.random.key(0), 8)):
+        assert np.all(np.asarray(gates["sizes"])[..., 1] == 0)

@@ -52,35 +52,54 @@ def active(gates):
     }
 
 
-def init(key):
-    first, second = jax.random.split(key)
-    return {"scales": jax.random.normal(first, (2, 3, 4)), "classifiers": jax.random.normal(second, (4, 4, 3))}
+def init(seed):
+    generator = np.random.default_rng(seed)
+    shapes = {"scales": (2, 3, 4), "classifiers": (4, 4, 3)}
+    return {name: jnp.asarray(generator.normal(size=shape)) for name, shape in shapes.items()}
 
 
 NETWORK = Network(init, apply, active)
 
 
 def start(optimizer, seed=0, memory=()):
-    params = init(jax.random.key(seed))
-    allowed = {part: jnp.asarray(mask) for part, mask in SPACE.allowed.items()}
-    logits = {part: jnp.zeros(shape) for part, shape in SPACE.shapes.items()}
-    return SearchState(jnp.zeros((), jnp.int32), params, optimizer.init(params), logits, (), allowed, memory)
+    params = init(seed)
+    logits = {part: np.zeros(shape, np.float32) for part, shape in SPACE.shapes.items()}
+    return SearchState(np.int32(0), params, optimizer.init(params), logits, (), dict(SPACE.allowed), memory)
 
 
 def batches():
-    batch = Batch(jax.random.normal(jax.random.key(1), (6, 2, 2, 4)), jnp.arange(6) % 3)
+    batch = Batch(np.random.default_rng(1).normal(size=(6, 2, 2, 4)), np.arange(6) % 3)
     return Batches(batch, batch)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def draw(state, number):
+    return draw_subnets(SAMPLER, number, KEY, state.visible, state.step)
+
+
+def several(state, number):
+    gates = jax.device_get(draw(state, number))
+    return [jax.tree.map(lambda leaf, n=n: leaf[n], gates) for n in range(number)]
 
 
 def drawn(state, number):
     """What a step with KEY draws, one after another, all at the resolution of the first."""
-    gates = draw_subnets(SAMPLER, number, KEY, state.visible, state.step)
-    each = [jax.tree.map(lambda leaf, n=n: leaf[n], gates) for n in range(number)]
+    each = several(state, number)
     return [{**one, "resolution": each[0]["resolution"]} for one in each]
 
 
 def soft_cross_entropy(logits, answers):
     return -jnp.mean(jnp.sum(jax.nn.softmax(answers) * jax.nn.log_softmax(logits), axis=-1))
+
+
+def stacked(trees):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def assert_stepped(before, after, gradients):
+    """Plain steps by the sum of these gradients."""
+    for name, weights in jax.device_get(before).items():
+        np.testing.assert_allclose(after[name], weights - 0.1 * np.sum(gradients[name], axis=0), rtol=1e-12)
 
 
 def learner(*arguments, **keywords):
@@ -97,10 +116,11 @@ OPTIMIZERS = {
 def test_one_subnet_without_a_teacher_is_a_step_of_a_single_path(name):
     optimizer = OPTIMIZERS[name]()
     usual = jax.jit(learn_weights(SAMPLER, classification(NETWORK), optimizer, active))
+    learn = learner(SAMPLER, 1, NETWORK, optimizer)
     expected = actual = start(optimizer)
     for number in range(3):
         expected, expected_metrics = usual(jax.random.key(number), expected, batches())
-        actual, metrics = learner(SAMPLER, 1, NETWORK, optimizer)(jax.random.key(number), actual, batches())
+        actual, metrics = learn(jax.random.key(number), actual, batches())
         for name in ("train_loss", "train_accuracy"):
             np.testing.assert_allclose(metrics[name], expected_metrics[name], rtol=1e-6)
     jax.tree.map(
@@ -115,28 +135,24 @@ def test_a_step_is_the_sum_of_the_gradients_of_its_subnets(distillation):
     """By the definition, in float64: each subnet by itself, at the same weights; gradients are added, not averaged."""
     with jax.enable_x64(True):
         optimizer = OPTIMIZERS["plain"]()
-        state = start(optimizer, memory=init(jax.random.key(9)))
+        state = start(optimizer, memory=init(9))
         teacher = largest_teacher(SPACE, NETWORK, lambda state: state.memory) if distillation else None
         learn = learner(SAMPLER, 3, NETWORK, optimizer, teacher=teacher, distillation=distillation)
         after, metrics = learn(KEY, state, batches())
         batch, each = batches().train, drawn(state, 3)
         largest = {**encode(SPACE, named_subnets(SPACE)["largest"]), "resolution": each[0]["resolution"]}
-        answers = apply(state.memory, largest, batch.images)
 
         def loss(params, gates):
-            logits = apply(params, gates, batch.images)
-            soft = soft_cross_entropy(logits, answers)
-            return cross_entropy(logits, batch.labels) + distillation * soft, soft
+            logits, answers = (apply(*own, batch.images) for own in ((params, gates), (state.memory, largest)))
+            label, soft = cross_entropy(logits, batch.labels), soft_cross_entropy(logits, answers)
+            return label + distillation * soft, (label, soft)
 
-        gradients = [jax.grad(loss, has_aux=True)(state.params, gates)[0] for gates in each]
-        expected = jax.tree.map(lambda w, *gs: w - 0.1 * sum(gs), state.params, *gradients)
-        for name in expected:
-            np.testing.assert_allclose(after.params[name], expected[name], rtol=1e-12)
+        by_hand = jax.jit(jax.grad(loss, has_aux=True))
+        gradients, (labels, soft) = stacked(by_hand(state.params, gates) for gates in each)
+        assert_stepped(state.params, after.params, gradients)
         if distillation:
-            soft = np.mean([loss(state.params, gates)[1] for gates in each])
-            np.testing.assert_allclose(metrics["soft_loss"], soft, rtol=1e-12)
-        labels = np.mean([cross_entropy(apply(state.params, gates, batch.images), batch.labels) for gates in each])
-        np.testing.assert_allclose(metrics["train_loss"], labels, rtol=1e-12)
+            np.testing.assert_allclose(metrics["soft_loss"], np.mean(soft), rtol=1e-12)
+        np.testing.assert_allclose(metrics["train_loss"], np.mean(labels), rtol=1e-12)
 
 
 def test_a_teacher_that_is_the_network_itself_learns_nothing_from_teaching():
@@ -150,9 +166,9 @@ def test_a_teacher_that_is_the_network_itself_learns_nothing_from_teaching():
         )[0].params
         for params_of in (lambda state: state.params, lambda state: state.memory)
     ]
-    for name in state.params:
+    for name, before in jax.device_get(state.params).items():
         np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-6)
-        assert np.any(results[0][name] != state.params[name])
+        assert np.any(np.asarray(results[0][name]) != before)
 
 
 def test_the_resolution_is_drawn_once_for_teacher_and_subnets():
@@ -183,10 +199,10 @@ def test_the_optimizer_is_told_of_what_took_part_in_any_subnet():
     optimizer = OPTIMIZERS["skipping"]()
     state = start(optimizer)
     smaller = {"kernel": np.asarray([[1, 1, 0], [1, 0, 0]], bool), "depth": np.asarray([[1, 1, 0, 0]], bool)}
-    state = state._replace(allowed={**state.allowed, **jax.tree.map(jnp.asarray, smaller)})
+    state = state._replace(allowed={**state.allowed, **smaller})
     after, _ = learner(SAMPLER, 4, NETWORK, optimizer)(KEY, state, batches())
-    used = active(jax.tree.map(lambda *leaves: jnp.max(jnp.stack(leaves), axis=0), *drawn(state, 4)))
-    moved = jax.tree.map(lambda a, b: np.any(a != b, axis=-1), after.params, state.params)
+    used = jax.jit(active)(jax.tree.map(lambda *leaves: np.max(leaves, axis=0), *drawn(state, 4)))
+    moved = jax.tree.map(lambda a, b: np.any(a != b, axis=-1), *jax.device_get((after.params, state.params)))
     np.testing.assert_array_equal(moved["scales"], np.broadcast_to(used["scales"], (2, 3, 1))[..., 0])
     np.testing.assert_array_equal(moved["classifiers"].any(axis=1), used["classifiers"][:, 0, 0])
     assert not moved["scales"].all() and not moved["classifiers"].all()
@@ -222,32 +238,26 @@ def test_the_sandwich_learns_from_labels_at_its_top_alone():
         optimizer = OPTIMIZERS["plain"]()
         state, batch = start(optimizer), batches().train
         after, metrics = jax.jit(learn_sandwich(SPACE, SAMPLER, 2, NETWORK, optimizer))(KEY, state, batches())
-        gates = draw_subnets(SAMPLER, 2, KEY, state.visible, state.step)
-        ends = named_subnets(SPACE)
-        largest = encode(SPACE, ends["largest"])
-        taught = [encode(SPACE, ends["smallest"]), *(jax.tree.map(lambda leaf, n=n: leaf[n], gates) for n in range(2))]
-        answers = apply(state.params, largest, batch.images)  # a constant: nothing is differentiated through it
+        largest, smallest = (encode(SPACE, named_subnets(SPACE)[name]) for name in ("largest", "smallest"))
 
-        def of_labels(params):
-            return cross_entropy(apply(params, largest, batch.images), batch.labels)
+        def loss(params, own, is_largest):
+            logits = apply(params, own, batch.images)
+            answers = apply(state.params, largest, batch.images)  # a constant: nothing is differentiated through it
+            label, soft = cross_entropy(logits, batch.labels), soft_cross_entropy(logits, answers)
+            return jnp.where(is_largest, label, soft), (label, soft)
 
-        def of_answers(params, own):
-            return soft_cross_entropy(apply(params, own, batch.images), answers)
-
-        gradients = [jax.grad(of_labels)(state.params), *(jax.grad(of_answers)(state.params, own) for own in taught)]
-        for name, before in state.params.items():
-            expected = before - 0.1 * sum(gradient[name] for gradient in gradients)
-            np.testing.assert_allclose(after.params[name], expected, rtol=1e-12)
-        soft = np.mean([of_answers(state.params, own) for own in taught])
-        np.testing.assert_allclose(metrics["soft_loss"], soft, rtol=1e-12)
-        of_all = [cross_entropy(apply(state.params, own, batch.images), batch.labels) for own in (largest, *taught)]
-        np.testing.assert_allclose(metrics["train_loss"], np.mean(of_all), rtol=1e-12)
+        by_hand = jax.jit(jax.grad(loss, has_aux=True))
+        subnets = enumerate((largest, smallest, *several(state, 2)))
+        gradients, (labels, soft) = stacked(by_hand(state.params, own, number == 0) for number, own in subnets)
+        assert_stepped(state.params, after.params, gradients)
+        np.testing.assert_allclose(metrics["soft_loss"], np.mean(soft[1:]), rtol=1e-12)
+        np.testing.assert_allclose(metrics["train_loss"], np.mean(labels), rtol=1e-12)
 
 
 def test_draws_are_different_and_the_first_is_the_samplers_own():
     state = start(OPTIMIZERS["plain"]())
-    gates = draw_subnets(SAMPLER, 8, KEY, state.visible, state.step)
-    alone = SAMPLER(KEY, state.visible, state.step).gates
+    gates = jax.device_get(draw(state, 8))
+    alone = jax.jit(lambda state: SAMPLER(KEY, state.visible, state.step).gates)(state)
     for part in gates:
         np.testing.assert_array_equal(gates[part][0], alone[part])
     assert len({tuple(np.concatenate([np.argmax(gates[p][n], -1) for p in gates])) for n in range(8)}) > 4

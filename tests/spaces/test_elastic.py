@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import jax
@@ -45,14 +46,15 @@ def plan_with(**changes):
 
 PLAN = plan_with()
 SPACE = elastic_space(PLAN)
+described = jax.jit(functools.partial(features, SPACE))
 
 
 def test_a_mutation_that_has_to_be_one_changes_what_decides_something():
     """From the smallest architecture on, most of whose kernels and expansions are of blocks that it does not have."""
-    smallest = {part: jax.numpy.zeros(choices, int) for part, (choices, _) in SPACE.shapes.items()}
+    smallest = {part: np.zeros(choices, np.int32) for part, (choices, _) in SPACE.shapes.items()}
     keys = jax.random.split(jax.random.key(0), 64)
-    changed = jax.vmap(lambda key: features(SPACE, mutate(SPACE, key, smallest, 1e-6, always=True)))(keys)
-    assert np.all(np.any(changed != features(SPACE, smallest), axis=1))
+    mutated = jax.jit(jax.vmap(lambda key: features(SPACE, mutate(SPACE, key, smallest, 1e-6, always=True))))
+    assert np.all(np.any(np.asarray(mutated(keys)) != described(smallest), axis=1))
 
 
 def test_layers():
@@ -144,13 +146,14 @@ def test_choices_of_blocks_that_run_are_relevant():
 
 
 def test_features_are_equal_exactly_where_the_networks_are():
-    drawn = [random(SPACE, jax.random.key(seed)) for seed in range(4)]
+    draw = jax.jit(functools.partial(random, SPACE))
+    drawn = [jax.device_get(draw(jax.random.key(seed))) for seed in range(4)]
     beyond = {part: np.array(numbers) for part, numbers in SPACE.parse(TEXT).items()}
     beyond["kernel"][1] = 0  # of a block that does not run
     drawn += [SPACE.parse(TEXT), beyond]
     for one, other in itertools.combinations(drawn, 2):
         same = concrete(PLAN, one) == concrete(PLAN, other)
-        assert np.array_equal(features(SPACE, one), features(SPACE, other)) == same
+        assert np.array_equal(described(one), described(other)) == same
     assert concrete(PLAN, drawn[-1]) == concrete(PLAN, drawn[-2])
 
 

@@ -31,7 +31,7 @@ from jaxnas.strategies.strategy import Problem, outcome_of
 
 # The part that comes first is not the first by name: decisions follow the space, not the alphabet.
 SPACE = product_space("tiny", {"width": ("a", "b", "c"), "depth": ("1", "2")}, {"width": 2, "depth": 1})
-ALLOWED = {"width": jnp.asarray([[True, True, False], [True, True, True]]), "depth": jnp.ones((1, 2), bool)}
+ALLOWED = {"width": np.asarray([[True, True, False], [True, True, True]]), "depth": np.ones((1, 2), bool)}
 NUMBERS = np.asarray(list(itertools.product(range(3), range(3), range(2))), np.int32)
 CODES = {"width": NUMBERS[:, :2], "depth": NUMBERS[:, 2:]}
 REWARDS = np.cos(1.7 * np.arange(18.0)) + 0.5  # no choice is worth the same whatever the others are
@@ -42,6 +42,8 @@ POLICIES = {
 }
 COVERING = ("policy", "random", "epsilon", "epsilon_per_choice")  # the support of the policy
 KEYS = jax.random.split(jax.random.key(1), 20_000)
+weigh = jax.jit(importance_weights, static_argnums=(2, 3))
+put, take = jax.jit(remember), jax.jit(recall, static_argnums=2)
 
 
 def parameters_of(policy):
@@ -73,6 +75,7 @@ def tools(request):
     return request.param, compiled(*request.param)
 
 
+@jax.jit
 def numbers(codes):
     """Positions among `CODES`."""
     return codes["width"][:, 0] * 6 + codes["width"][:, 1] * 2 + codes["depth"][:, 0]
@@ -84,7 +87,8 @@ def test_behaviours_draw_by_the_probabilities_that_they_state(tools):
     mu, pi = probabilities(tools.log_mu), probabilities(tools.log_pi)
     np.testing.assert_allclose(np.sum(mu), 1.0, rtol=1e-5)
     uniform = (pi > 0) / np.count_nonzero(pi)
-    mode = np.arange(18) == int(numbers(jax.tree.map(lambda leaf: leaf[None], tools.policy.mode(tools.parameters)))[0])
+    likeliest = jax.device_get(jax.jit(tools.policy.mode)(tools.parameters))
+    mode = np.arange(18) == numbers(jax.tree.map(lambda leaf: leaf[None], likeliest))
     known = {"policy": pi, "random": uniform, "argmax": mode, "epsilon": (1 - EPSILON) * pi + EPSILON * uniform}
     if name in known:
         np.testing.assert_allclose(mu, known[name], rtol=1e-4, atol=1e-7)
@@ -124,7 +128,7 @@ def test_weighted_gradients_are_unbiased(policy_name):
         return jnp.exp(code_log_probs(policy, parameters, CODES)) @ jnp.asarray(REWARDS)
 
     with jax.enable_x64(True):
-        parameters = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), parameters_of(policy))
+        parameters = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), parameters_of(policy))
         gradients, exact = jax.jit(found)(parameters), jax.jit(jax.grad(expected))(parameters)
     for row, case in enumerate(cases):
         one = jax.tree.map(lambda leaf, row=row: leaf[row], gradients)
@@ -135,7 +139,7 @@ def test_weighted_averages_of_samples_are_unbiased(tools):
     """The mean of π/μ · r over draws lies within five of its standard errors of the expected reward under π."""
     (_, name), tools = tools
     drawn = np.asarray(numbers(tools.sample(KEYS, tools.parameters)))
-    weights = np.asarray(importance_weights(tools.log_pi, tools.log_mu, "ordinary"), np.float64)
+    weights = np.asarray(weigh(tools.log_pi, tools.log_mu, "ordinary"), np.float64)
     weighted = (weights * REWARDS)[drawn]
     off = abs(np.mean(weighted) - probabilities(tools.log_pi) @ REWARDS)
     assert (off < 5 * np.std(weighted) / len(drawn) ** 0.5 + 1e-5) == (name != "argmax")
@@ -157,33 +161,30 @@ def test_weights_of_every_kind_are_their_formulas():
     assert set(expected) == set(CORRECTIONS)
     assert np.any(ratios > 1.2) and np.any(decisions > 1.2) and np.any(ratios < 1)
     for kind, values in expected.items():
-        found = importance_weights(pi, mu, kind, 1.2, jnp.asarray(counted))
+        found = weigh(pi, mu, kind, 1.2, counted)
         np.testing.assert_allclose(found, np.where(counted, values, 0.0), rtol=1e-5, err_msg=kind)
     whole = [sum(np.sum(values, axis=-1) for values in each.values()) for each in (pi, mu)]
     for kind in ("ordinary", "clipped", "per_decision"):  # a whole code is one decision
-        found = importance_weights(*map(jnp.asarray, whole), kind, 1.2)
+        found = weigh(*whole, kind, 1.2)
         np.testing.assert_allclose(found, expected["ordinary" if kind == "ordinary" else "clipped"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", CORRECTIONS)
 def test_on_policy_weights_are_exactly_one(kind):
     """Also the self-normalised of 49 samples, where 49 · (1 / 49) is not 1 in float32."""
-    values = jax.random.normal(jax.random.key(0), (49, 5))
+    values = np.random.default_rng(0).normal(size=(49, 5))
     log_pi = {"one": values[:, :3], "two": values[:, 3:]}
-    np.testing.assert_array_equal(importance_weights(log_pi, log_pi, kind, 1.0), np.ones(49))
+    np.testing.assert_array_equal(weigh(log_pi, log_pi, kind, 1.0), np.ones(49))
 
 
 @pytest.mark.parametrize("scale", [0.1, 5.0, 300.0])
 def test_self_normalised_weights_sum_to_their_number_however_unequal(scale):
-    log_pi, log_mu = scale * jax.random.normal(jax.random.key(0), (2, 40))
-    counted = jnp.arange(40) % 4 > 0
-    weights = importance_weights(log_pi, log_mu, "self_normalised", counted=counted)
-    np.testing.assert_allclose(jnp.sum(weights), 30.0, rtol=1e-5)
-    assert 1 <= float(effective_sample_size(weights)) <= 30
-    assert np.all(np.isfinite(importance_weights(log_pi, log_mu, "ordinary")))
-    np.testing.assert_array_equal(
-        importance_weights(log_pi, log_mu, "self_normalised", counted=jnp.zeros(40, bool)), np.zeros(40)
-    )
+    log_pi, log_mu = scale * np.random.default_rng(0).normal(size=(2, 40))
+    weights = weigh(log_pi, log_mu, "self_normalised", counted=np.arange(40) % 4 > 0)
+    np.testing.assert_allclose(np.sum(weights), 30.0, rtol=1e-5)
+    assert 1 <= float(jax.jit(effective_sample_size)(weights)) <= 30
+    assert np.all(np.isfinite(weigh(log_pi, log_mu, "ordinary")))
+    np.testing.assert_array_equal(weigh(log_pi, log_mu, "self_normalised", counted=np.zeros(40, bool)), np.zeros(40))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_self_normalised_weights_sum_to_their_number_however_unequal(scale):
     [([1.0] * 5, 5), ([0.0, 7.0, 0.0], 1), ([1.0, 3.0], 1.6), ([1e30] * 2, 2), ([1e-30] * 2, 2), ([0.0], 0)],
 )
 def test_effective_sample_size(weights, expected):
-    np.testing.assert_allclose(effective_sample_size(jnp.asarray(weights)), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(effective_sample_size)(np.asarray(weights)), expected, rtol=1e-6)
 
 
 def some_samples(start, count):
@@ -206,19 +207,18 @@ def some_samples(start, count):
 @pytest.mark.parametrize("count", [1, 3, 4, 7, 19])
 def test_replay_is_a_queue(count):
     """Of capacity 7, filled by batches that divide it, do not, fill it, and exceed it."""
-    code = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), some_samples(0, 1).codes)
-    replay, queue = empty_replay(7, code), deque(maxlen=7)
-    put, take = jax.jit(remember), jax.jit(recall, static_argnums=2)
+    code = jax.tree.map(lambda leaf: leaf[0], some_samples(0, 1).codes)
+    replay, queue = jax.jit(empty_replay, static_argnums=0)(7, code), deque(maxlen=7)
     assert not np.any(take(jax.random.key(0), replay, 4).counted)
     for number in range(5):
         samples = some_samples(1 + number * count, count)
         replay = put(replay, samples)
         queue.extend(range(1 + number * count, 1 + (number + 1) * count))
-        kept = np.asarray(replay.samples.rewards[: min(int(replay.stored), 7)])
+        kept = np.asarray(replay.samples.rewards)[: min(int(replay.stored), 7)]
         assert sorted(kept) == sorted(queue)
-        recalled = take(jax.random.key(number), replay, 300)
-        assert set(np.asarray(recalled.rewards)) == set(queue)
-        for at, reward in enumerate(np.asarray(recalled.rewards)[:20].astype(int)):
+        recalled = jax.device_get(take(jax.random.key(number), replay, 300))
+        assert set(recalled.rewards) == set(queue)
+        for at, reward in enumerate(recalled.rewards[:20].astype(int)):
             one = jax.tree.map(lambda leaf, at=at: leaf[at : at + 1], recalled)
             chex.assert_trees_all_equal(one, jax.tree.map(jnp.asarray, some_samples(reward, 1)))
 
@@ -249,7 +249,7 @@ def test_on_policy_without_replay_it_is_reinforce():
     ]
     found = []
     for strategy in strategies:
-        state, told = strategy.init(jax.random.key(0)), round_of(strategy)
+        state, told = jax.jit(strategy.init)(jax.random.key(0)), round_of(strategy)
         for number in range(2):
             state, _ = told(state, jax.random.split(jax.random.key(number)))
         found.append((state.parameters, state.baseline, state.incumbent, state.sample_size))
@@ -260,7 +260,7 @@ def test_an_update_weighs_new_and_replayed_samples():
     """The third round written out: samples of the first two keep the probabilities that they were drawn with."""
     settings = OWN | {"behaviour": "epsilon", "correction": "ordinary", "replay": 9, "replayed": 4}
     strategy = off_policy(PROBLEM, PLAIN, **SETTINGS, **settings, gradient_clip=0.0)
-    state, told = strategy.init(jax.random.key(0)), round_of(strategy)
+    state, told = jax.jit(strategy.init)(jax.random.key(0)), round_of(strategy)
     own = behaviour("epsilon", PLAIN, SPACE, EPSILON)
     log_mu_of = jax.jit(jax.vmap(own.log_probs, in_axes=(None, 0)))
     queue = deque(maxlen=9)
@@ -269,7 +269,7 @@ def test_an_update_weighs_new_and_replayed_samples():
         state, proposal = told(before, keys)
         fresh = np.asarray(numbers(proposal.architectures))
         log_mu = np.log(probabilities(log_mu_of(before.parameters, CODES)))
-        past = recall(keys[1], before.memory[1], 4)
+        past = take(keys[1], before.memory[1], 4)
         past_log_mu = np.log(probabilities(past.log_mu))
         for code, drawn_with in zip(np.asarray(numbers(past.codes)), past_log_mu if number else [], strict=False):
             assert any(code == other and abs(drawn_with - log_mu_then) < 1e-5 for other, log_mu_then in queue)
@@ -280,7 +280,8 @@ def test_an_update_weighs_new_and_replayed_samples():
     assert np.max(np.abs(weights - 1)) > 0.1
     codes, advantages = jax.tree.map(lambda leaf: leaf[rows], CODES), REWARDS[rows] - float(before.baseline.value)
     gradient = jax.jit(lambda *given: policy_gradient(PLAIN, before.parameters, codes, *given, 0.01))
-    first, second = state.memory[0][1].mu, before.memory[0][1].mu  # Adam's mean of gradients, which it moves by 1/10
+    # Adam's mean of gradients, which it moves by 1/10.
+    first, second = jax.device_get((state.memory[0][1].mu, before.memory[0][1].mu))
     implied = {part: (first[part] - 0.9 * second[part]) / 0.1 for part in first}
     chex.assert_trees_all_close(implied, dict(gradient(advantages, weights)), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(state.sample_size, np.sum(weights) ** 2 / np.sum(weights**2), rtol=1e-5)

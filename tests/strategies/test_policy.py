@@ -21,7 +21,7 @@ from jaxnas.strategies.strategy import Problem, no_incumbent
 
 # The part that comes first is not the first by name: decisions follow the space, not the alphabet.
 SPACE = product_space("tiny", {"width": ("a", "b", "c"), "depth": ("1", "2")}, {"width": 2, "depth": 1})
-ALLOWED = {"width": jnp.asarray([[True, True, False], [True, True, True]]), "depth": jnp.ones((1, 2), bool)}
+ALLOWED = {"width": np.asarray([[True, True, False], [True, True, True]]), "depth": np.ones((1, 2), bool)}
 SETTINGS = {"hidden": 5, "temperature": 0.5, "tanh_constant": 2.5}
 POLICIES = {
     "factorised": factorised(SPACE),
@@ -29,10 +29,8 @@ POLICIES = {
     "recurrent": recurrent(SPACE, **SETTINGS),
     "recurrent, masked": recurrent(SPACE, **SETTINGS, allowed=ALLOWED),
 }
-CODES = {
-    "width": jnp.asarray([code[:2] for code in itertools.product(range(3), range(3), range(2))], jnp.int32),
-    "depth": jnp.asarray([code[2:] for code in itertools.product(range(3), range(3), range(2))], jnp.int32),
-}
+NUMBERS = np.asarray(list(itertools.product(range(3), range(3), range(2))), np.int32)
+CODES = {"width": NUMBERS[:, :2], "depth": NUMBERS[:, 2:]}
 
 
 KEYS = jax.random.split(jax.random.key(1), 20_000)
@@ -45,21 +43,27 @@ def parameters_of(policy):
     return jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape), jnp.float32), shapes)
 
 
+def fetched(function):
+    """The function compiled, with answers in NumPy, in which they are compared without compiling more."""
+    run = jax.jit(function)
+    return lambda *given: jax.device_get(run(*given))
+
+
 def compiled(policy):
     """Log-probabilities of `CODES`, decision by decision, their entropies, and codes drawn for many keys."""
     return SimpleNamespace(
         policy=policy,
         parameters=parameters_of(policy),
-        decisions=jax.jit(jax.vmap(policy.log_probs, in_axes=(None, 0))),
-        entropies=jax.jit(jax.vmap(policy.entropy, in_axes=(None, 0))),
-        sample=jax.jit(jax.vmap(policy.sample, in_axes=(0, None))),
-        explore=jax.jit(jax.vmap(policy.explore, in_axes=(0, None, None))),
-        greedy=jax.jit(lambda parameters: (policy.mode(parameters), policy.probabilities(parameters))),
+        decisions=fetched(jax.vmap(policy.log_probs, in_axes=(None, 0))),
+        entropies=fetched(jax.vmap(policy.entropy, in_axes=(None, 0))),
+        sample=fetched(jax.vmap(policy.sample, in_axes=(0, None))),
+        explore=fetched(jax.vmap(policy.explore, in_axes=(0, None, None))),
+        greedy=fetched(lambda parameters: (policy.mode(parameters), policy.probabilities(parameters))),
     )
 
 
 # All parameters 0: every decision is uniform among what is allowed.
-ZEROS = {policy: jax.tree.map(jnp.zeros_like, parameters_of(policy)) for policy in POLICIES.values()}
+ZEROS = {policy: jax.tree.map(np.zeros_like, parameters_of(policy)) for policy in POLICIES.values()}
 COMPILED = {name: compiled(policy) for name, policy in POLICIES.items()}
 
 
@@ -81,7 +85,7 @@ def check_frequencies(codes, probabilities):
 def counts_of(codes):
     """How often each of `CODES` is among codes."""
     number = codes["width"][:, 0] * 6 + codes["width"][:, 1] * 2 + codes["depth"][:, 0]
-    return np.bincount(np.asarray(number), minlength=18)
+    return np.bincount(number, minlength=18)
 
 
 @pytest.fixture(params=COMPILED.values(), ids=COMPILED.keys())
@@ -121,17 +125,16 @@ def test_recurrent_decisions_depend_on_those_before():
 
 def test_first_parameters_are_those_published():
     """Logits of 0, and an LSTM with uniform parameters in [-0.1, 0.1], which is nearly indifferent."""
-    chex.assert_trees_all_equal(
-        factorised(SPACE).init(jax.random.key(0)), {"width": jnp.zeros((2, 3)), "depth": jnp.zeros((1, 2))}
-    )
-    first = POLICIES["recurrent"].init(jax.random.key(0))
+    nothing = {"width": np.zeros((2, 3), np.float32), "depth": np.zeros((1, 2), np.float32)}
+    chex.assert_trees_all_equal(factorised(SPACE).init(jax.random.key(0)), nothing)
+    first = fetched(POLICIES["recurrent"].init)(jax.random.key(0))
     assert {name: leaf.shape for name, leaf in first.items()} == {
         "start": (5,),
         "lstm": (10, 20),
         "embeddings": (2, 3, 5),
         "heads": (2, 5, 3),
     }
-    assert all(float(jnp.max(jnp.abs(leaf))) <= 0.1 for leaf in jax.tree.leaves(first))
+    assert all(np.max(np.abs(leaf)) <= 0.1 for leaf in jax.tree.leaves(first))
     np.testing.assert_allclose(probabilities_of(COMPILED["recurrent"], first), np.full(18, 1 / 18), rtol=0.1)
 
 
@@ -145,7 +148,7 @@ def test_the_recurrence_is_that_of_enas():
         return 1 / (1 + np.exp(-values))
 
     for row in range(18):
-        code = [*np.asarray(CODES["width"][row]), *np.asarray(CODES["depth"][row])]
+        code = [*CODES["width"][row], *CODES["depth"][row]]
         state, memory, reading, expected = np.zeros(5), np.zeros(5), parameters["start"], []
         for part, options, option in zip([0, 0, 1], [3, 3, 2], code, strict=True):
             write, keep, show, new = np.split(np.concatenate([reading, state]) @ parameters["lstm"], 4)
@@ -173,7 +176,7 @@ def test_probabilities_of_a_factorised_policy_are_the_marginals():
     probabilities, along = probabilities_of(tools), tools.greedy(tools.parameters)[1]
     for part, (choices, options) in SPACE.shapes.items():
         for choice, option in itertools.product(range(choices), range(options)):
-            marginal = np.sum(probabilities[np.asarray(CODES[part][:, choice]) == option])
+            marginal = np.sum(probabilities[CODES[part][:, choice] == option])
             np.testing.assert_allclose(along[part][choice, option], marginal, rtol=1e-5)
 
 
@@ -182,8 +185,8 @@ def test_bounded_logits_keep_probabilities_apart_from_zero_and_one():
     ratios = []
     for tanh_constant in (1.0, 0.0):
         policy = recurrent(SPACE, hidden=5, temperature=0.01, tanh_constant=tanh_constant)
-        rows = jax.jit(policy.probabilities)(parameters_of(policy))["depth"][0]
-        ratios.append(float(jnp.max(rows) / jnp.min(rows)))
+        rows = fetched(policy.probabilities)(parameters_of(policy))["depth"][0]
+        ratios.append(np.max(rows) / np.min(rows))
     assert ratios[0] <= np.exp(2) * 1.001 and ratios[1] > 1000
 
 
@@ -209,13 +212,14 @@ def test_a_code_of_a_product_space_is_the_architecture():
 def test_a_cell_keeps_the_two_most_probable_of_the_edges_that_its_code_has():
     """Node 1 reads states 0, 1 and 2; all three have an operation in the code, or one, which is then kept."""
     space = cell_space(2, ("none", "skip_connect", "sep_conv_3x3"))
-    code = {part: jnp.asarray([1, 2, 1, 2, 1], jnp.int32) for part in space.shapes}
-    strength = jnp.asarray([0.5, 0.5, 0.2, 0.6, 0.3])[:, None]
-    probabilities = {part: jnp.concatenate([1 - strength, strength / 2, strength / 2], -1) for part in space.shapes}
-    for kept in decoded(space, code, probabilities).values():
+    keep = jax.jit(partial(decoded, space))
+    code = {part: np.asarray([1, 2, 1, 2, 1], np.int32) for part in space.shapes}
+    strength = np.asarray([0.5, 0.5, 0.2, 0.6, 0.3])[:, None]
+    probabilities = {part: np.concatenate([1 - strength, strength / 2, strength / 2], -1) for part in space.shapes}
+    for kept in keep(code, probabilities).values():
         np.testing.assert_array_equal(kept, [1, 2, 0, 2, 1])
-    single = {part: jnp.asarray([1, 2, 1, 0, 0], jnp.int32) for part in space.shapes}
-    for kept in decoded(space, single, probabilities).values():
+    single = {part: np.asarray([1, 2, 1, 0, 0], np.int32) for part in space.shapes}
+    for kept in keep(single, probabilities).values():
         np.testing.assert_array_equal(kept, [1, 2, 1, 1, 0])
 
 
@@ -230,7 +234,8 @@ def test_what_a_policy_derives_by_name():
     """Where it exceeds the limit of the cost, whatever was best is derived instead."""
     policy, parameters = POLICIES["factorised"], COMPILED["factorised"].parameters
     best = no_incumbent(SPACE)
-    table = {"argmax": policy.mode(parameters), "vote": vote(policy, parameters), "best_sampled": best.architecture}
+    mode, voted = jax.jit(lambda given: (policy.mode(given), vote(policy, given)))(parameters)
+    table = {"argmax": mode, "vote": voted, "best_sampled": best.architecture}
     dear = Problem(SPACE, cost=lambda gates: 1.0 + gates["width"][0, 0], limit=0.5)
     for name, expected in table.items():
         chex.assert_trees_all_equal(jax.jit(selected(name, Problem(SPACE), policy))(parameters, best), expected)

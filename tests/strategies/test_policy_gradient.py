@@ -44,6 +44,10 @@ def parameters_of(policy):
     return jax.tree.map(lambda leaf: random.normal(size=leaf.shape), shapes)
 
 
+def begun(strategy):
+    return jax.jit(strategy.init)(jax.random.key(0))
+
+
 def accuracies(architectures):
     """Of proposals, by their number in `CODES`."""
     number = architectures["width"][:, 0] * 6 + architectures["width"][:, 1] * 2 + architectures["depth"][:, 0]
@@ -101,7 +105,7 @@ def test_gradient_is_unbiased(name):
         exact = jax.grad(lambda values: jnp.exp(code_log_probs(policy, values, CODES)) @ REWARDS)(parameters)
         return jax.tree.map(lambda leaf: (jnp.mean(leaf, 0), jnp.std(leaf, 0)), gradients), exact
 
-    found, exact = estimates(parameters)
+    found, exact = jax.device_get(estimates(parameters))
     for (mean, deviation), expected in zip(
         jax.tree.leaves(found, is_leaf=lambda leaf: isinstance(leaf, tuple)), jax.tree.leaves(exact), strict=True
     ):
@@ -129,26 +133,26 @@ def test_entropy_adds_its_own_gradient():
 def test_samples_of_weight_zero_add_nothing():
     policy = POLICIES["factorised"]
     parameters = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), parameters_of(policy))
-    counted = jnp.arange(18) % 3 > 0
-    kept = {part: options[np.asarray(counted)] for part, options in CODES.items()}
-    advantages = jnp.where(counted, REWARDS, jnp.nan)
+    counted = np.arange(18) % 3 > 0
+    kept = {part: options[counted] for part, options in CODES.items()}
+    advantages = np.where(counted, REWARDS, np.nan)
     gradient = jax.jit(lambda *given: policy_gradient(policy, parameters, *given, 0.0))
-    found = gradient(CODES, advantages, share(counted))
-    expected = gradient(kept, advantages[np.asarray(counted)], jnp.ones(12))
+    found = gradient(CODES, advantages, jax.jit(share)(counted))
+    expected = gradient(kept, advantages[counted], np.ones(12))
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(share(jnp.zeros(4, bool)), np.zeros(4))
+    np.testing.assert_array_equal(jax.jit(share)(np.zeros(4, bool)), np.zeros(4))
 
 
 def test_baseline_is_a_moving_average_that_starts_at_the_first_mean():
     batches = [[np.nan, np.nan], [1.0, 3.0], [np.nan, 6.0], [np.nan, np.nan], [0.0, 2.0]]
     used, after = [0.0, 2.0, 2.0, 3.0, 3.0], [0.0, 2.0, 3.0, 3.0, 2.5]  # by 1/4 of the way from 2 to 6, from 3 to 1
-    baseline = Baseline(jnp.zeros(()), jnp.zeros((), bool))
+    baseline, first, moved = Baseline(np.float32(0), np.bool_(False)), jax.jit(first_baseline), jax.jit(moved_baseline)
     for rewards, before, then in zip(batches, used, after, strict=True):
         finite = np.isfinite(rewards)
-        samples = Samples({}, {}, jnp.where(finite, np.asarray(rewards), 0.0), jnp.asarray(finite))
-        baseline = first_baseline(baseline, samples)
+        samples = Samples({}, {}, np.where(finite, np.asarray(rewards), 0.0), finite)
+        baseline = first(baseline, samples)
         np.testing.assert_allclose(baseline.value, before, rtol=1e-6)
-        baseline = moved_baseline(baseline, samples, 0.75)
+        baseline = moved(baseline, samples, 0.75)
         np.testing.assert_allclose(baseline.value, then, rtol=1e-6)
     assert bool(baseline.known)
 
@@ -165,51 +169,55 @@ def test_reinforce_is_adam_along_the_gradient():
         changes, memory = optimizer.update(jax.tree.map(jnp.negative, gradient), memory)
         return optax.apply_updates(parameters, changes), memory
 
-    state, told = strategy.init(jax.random.key(0)), round_of(strategy)
-    parameters, memory, baseline = state.parameters, optimizer.init(state.parameters), None
+    state, told = begun(strategy), round_of(strategy)
+    parameters, memory, baseline = state.parameters, jax.jit(optimizer.init)(state.parameters), None
     for number in range(2):
         state, proposal, rewards = told(state, jax.random.split(jax.random.key(number)), 1.0)
-        baseline = jnp.mean(rewards) if baseline is None else baseline
+        rewards = np.asarray(rewards)
+        baseline = np.mean(rewards) if baseline is None else baseline
         parameters, memory = by_hand(parameters, memory, proposal.info.codes, rewards - baseline)
-        baseline = baseline + 0.25 * (jnp.mean(rewards) - baseline)
+        baseline = baseline + 0.25 * (np.mean(rewards) - baseline)
         chex.assert_trees_all_close(state.parameters, parameters, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(state.baseline.value, baseline, rtol=1e-6)
-        np.testing.assert_allclose(state.reward, jnp.mean(rewards), rtol=1e-6)
+        np.testing.assert_allclose(state.reward, np.mean(rewards), rtol=1e-6)
         assert float(state.sample_size) == 6
 
 
 def test_rewards_that_are_not_finite_are_excluded_and_counted():
     policy = POLICIES["factorised"]
     strategy = reinforce(PROBLEM, policy, **SETTINGS, clip=0.0)
-    keys, state, told = jax.random.split(jax.random.key(1)), strategy.init(jax.random.key(0)), round_of(strategy)
-    bad = jnp.asarray([jnp.nan, 1.0, jnp.inf, 1.0, -jnp.inf, 1.0])
-    some, proposal, rewards = told(state, keys, bad)
+    keys, state, told = jax.random.split(jax.random.key(1)), begun(strategy), round_of(strategy)
+    bad = np.asarray([np.nan, 1.0, np.inf, 1.0, -np.inf, 1.0])
+    some, proposal, rewards = jax.device_get(told(state, keys, bad))
     assert int(some.excluded) == 3 and float(some.sample_size) == 3
     chex.assert_tree_all_finite((some.parameters, some.memory, some.baseline))
     np.testing.assert_allclose(some.reward, np.mean(rewards[1::2]), rtol=1e-6)
     np.testing.assert_allclose(some.incumbent.reward, np.max(rewards[1::2]))
     codes = jax.tree.map(lambda leaf: leaf[1::2], proposal.info.codes)
-    gradient = jax.jit(
-        lambda advantages: policy_gradient(policy, state.parameters, codes, advantages, jnp.ones(3), 0.01)
-    )
-    expected, _ = climb(ascent(0.1, 0.0), gradient(rewards[1::2] - some.reward), state.memory, state.parameters)
-    chex.assert_trees_all_close(some.parameters, expected, rtol=1e-4, atol=1e-5)
-    none, _, _ = told(state, keys, jnp.nan * bad)
+
+    @jax.jit
+    def climbed(advantages):
+        gradient = policy_gradient(policy, state.parameters, codes, advantages, jnp.ones(3), 0.01)
+        return climb(ascent(0.1, 0.0), gradient, state.memory, state.parameters)[0]
+
+    chex.assert_trees_all_close(some.parameters, climbed(rewards[1::2] - some.reward), rtol=1e-4, atol=1e-5)
+    none, _, _ = told(state, keys, np.nan * bad)
     assert int(none.excluded) == 6 and not bool(none.baseline.known)
     chex.assert_tree_all_finite((none.parameters, none.memory, none.baseline))
 
 
 def test_surrogate_has_the_gradient_of_its_definition():
     """min(ρ A, clip(ρ) A) differentiated for the logarithm of ρ, on both sides of the clip and for both signs of A."""
-    log_ratios = jnp.asarray([-1.0, -0.1, 0.0, 0.1, 1.0] * 2)
-    advantages = jnp.repeat(jnp.asarray([1.5, -0.7]), 5)
+    log_ratios = np.asarray([-1.0, -0.1, 0.0, 0.1, 1.0] * 2, np.float32)
+    advantages = np.repeat(np.float32([1.5, -0.7]), 5)
 
     def surrogate(log_ratio, advantage):
         ratio = jnp.exp(log_ratio)
         return jnp.minimum(ratio * advantage, jnp.clip(ratio, 0.8, 1.2) * advantage)
 
-    expected = jax.vmap(jax.grad(surrogate))(log_ratios, advantages)
-    np.testing.assert_allclose(surrogate_weights(log_ratios, advantages, 0.2) * advantages, expected, rtol=1e-6)
+    expected = jax.jit(jax.vmap(jax.grad(surrogate)))(log_ratios, advantages)
+    weights = np.asarray(jax.jit(surrogate_weights)(log_ratios, advantages, 0.2))
+    np.testing.assert_allclose(weights * advantages, expected, rtol=1e-6)
     assert np.count_nonzero(expected) == 8
 
 
@@ -218,7 +226,7 @@ def test_the_first_pass_of_ppo_is_reinforce():
     policy, keys = POLICIES["factorised"], jax.random.split(jax.random.key(1))
     strategies = [ppo(PROBLEM, policy, **SETTINGS, clip_ratio=0.2, updates=updates) for updates in (1, 2)]
     strategies.append(reinforce(PROBLEM, policy, **SETTINGS, clip=0.0))
-    rounds = [round_of(strategy)(strategy.init(jax.random.key(0)), keys, 1.0) for strategy in strategies]
+    rounds = jax.device_get([round_of(strategy)(begun(strategy), keys, 1.0) for strategy in strategies])
     (one, proposal, _), (two, _, _), (plain, expected, _) = rounds
     chex.assert_trees_all_equal(proposal.architectures, expected.architectures)
     chex.assert_trees_all_close(one.parameters, plain.parameters, rtol=1e-5, atol=1e-6)
